@@ -1,0 +1,32 @@
+# What a person types. Each target makes .venv and builds first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: train test bench lint build clean
+
+train: build
+	$(BIN)/fastnn train --data digits --model cnn
+
+test: build
+	$(BIN)/python -m pytest
+
+lint: build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'kernels/*.c' 'kernels/*.h')
+	$(BIN)/cython-lint fastnn/_core.pyx
+
+build: $(VENV)/.ready
+	$(BIN)/python setup.py --quiet build_ext --inplace
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet "setuptools>=77" "cython>=3.1" "numpy>=2.0"
+	$(BIN)/pip install --quiet --no-build-isolation --editable ".[test,lint]"
+	touch $@
+
+clean:
+	rm -rf build dist fastnn/*.so fastnn/_core.c *.egg-info

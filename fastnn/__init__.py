@@ -1,0 +1,1 @@
+"""Neural networks on CPUs: compiled kernels under a thin Python layer."""

@@ -1,0 +1,486 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: initializedcheck=False, freethreading_compatible=False
+"""The compiled core: memory, programs of kernel calls, and the way into the thread pool.
+
+A Program is a list of steps, each a kernel of kernels.def with its arguments resolved: integers and
+reals are fixed when the step is added; a pointer is (space, offset), and a space is a Memory, or an
+array given at each run. run() patches only the pointers whose space has moved, releases the GIL and
+calls one kernel after another.
+"""
+
+import os
+import threading
+
+cimport cython
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int64_t, uintptr_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+cimport numpy as cnp
+
+cnp.import_array()
+
+cdef extern from "fnn.h" nogil:
+    ctypedef int (*fnn_kernel)(const void *args)
+    ctypedef int64_t (*fnn_sizer)(const void *args)
+    ctypedef struct fnn_table:
+        fnn_kernel *run
+        fnn_sizer *size
+    ctypedef struct fnn_field:
+        const char *name
+        int kind
+    ctypedef struct fnn_signature:
+        const char *name
+        const fnn_field *fields
+        int count
+    int FNN_KERNELS
+    int FNN_OK, FNN_BAD_LABEL, FNN_BAD_INDEX, FNN_NO_MEMORY
+    int FNN_KIND_INT, FNN_KIND_REAL
+    const fnn_signature fnn_signatures[]
+    int fnn_isa_count()
+    const char *fnn_isa_name(int isa)
+    int fnn_isa_usable(int isa)
+    const fnn_table *fnn_isa_table(int isa, int bits)
+
+cdef extern from "threads.h" nogil:
+    int fnn_get_threads()
+    void fnn_set_threads(int n)
+
+cdef extern from "numpy/arrayobject.h":
+    int PyArray_SetBaseObject(cnp.ndarray array, object base) except -1
+
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #include <sys/mman.h>
+    #include <time.h>
+    /* Zeroed and aligned; large blocks on huge pages where the system has them. */
+    static void *fnn_allocate(size_t bytes) {
+        void *memory = NULL;
+        size_t alignment = bytes >= ((size_t)1 << 21) ? (size_t)1 << 21 : 4096;
+        if (posix_memalign(&memory, alignment, bytes ? bytes : 64)) return NULL;
+    #ifdef MADV_HUGEPAGE
+        if (alignment > 4096) madvise(memory, bytes, MADV_HUGEPAGE);
+    #endif
+        return memory;
+    }
+    static long long fnn_now(void) {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return t.tv_sec * 1000000000LL + t.tv_nsec;
+    }
+    """
+    void *fnn_allocate(size_t bytes) nogil
+    long long fnn_now() nogil
+
+ctypedef union Slot:
+    uintptr_t pointer
+    int64_t integer
+    double real
+
+cdef struct Step:
+    fnn_kernel run
+    int64_t first  # of its slots
+
+cdef struct Pointer:  # slots[slot] = base of its space + offset (+ iteration * stride of the space)
+    int64_t slot
+    int64_t offset
+    int next  # of the same space, -1 at the end
+
+cdef struct Space:
+    uintptr_t base
+    int64_t stride  # bytes it advances by at each iteration of one run
+    int first       # Pointer
+    int64_t nbytes  # an array's required size; -1 for a Memory
+    int typenum
+
+
+class KernelError(RuntimeError):
+    """A kernel refused its data: .status says why, .step which step of the program."""
+
+    def __init__(self, status, step, iteration):
+        super().__init__(f"kernel status {status} in step {step}, iteration {iteration}")
+        self.status, self.step, self.iteration = status, step, iteration
+
+
+BAD_LABEL, BAD_INDEX, NO_MEMORY = FNN_BAD_LABEL, FNN_BAD_INDEX, FNN_NO_MEMORY
+
+
+# --- instruction sets and threads ---------------------------------------------------------------
+
+cdef int current_isa = -1
+
+
+def isas():
+    """Names of the instruction sets that were built and run on this CPU, the best first."""
+    return [fnn_isa_name(i).decode() for i in range(fnn_isa_count()) if fnn_isa_usable(i)]
+
+
+def set_isa(name):
+    """Choose the instruction set for programs made from now on; ValueError names what there is."""
+    global current_isa
+    for i in range(fnn_isa_count()):
+        if fnn_isa_name(i).decode() == name and fnn_isa_usable(i):
+            current_isa = i
+            return
+    raise ValueError(f"isa: expected one of {', '.join(isas())}, got {name!r}")
+
+
+def isa():
+    """The name of the instruction set in use: "avx512", "avx2", "baseline" or "neon"."""
+    return fnn_isa_name(current_isa).decode()
+
+
+def get_num_threads():
+    """The number of threads that kernels use, the caller's included."""
+    return fnn_get_threads()
+
+
+def set_num_threads(n):
+    """Use n threads from now on (n >= 1); results do not depend on it. ValueError if n < 1."""
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise ValueError(f"n: expected an int of at least 1, got {n!r}")
+    fnn_set_threads(min(n, 1 << 20))
+
+
+set_isa(os.environ.get("FASTNN_ISA") or isas()[0])
+
+# --- kernels by name ----------------------------------------------------------------------------
+
+cdef dict kernel_ids = {fnn_signatures[i].name.decode(): i for i in range(FNN_KERNELS)}
+cdef list field_ids = [
+    {fnn_signatures[i].fields[f].name.decode(): f for f in range(fnn_signatures[i].count)}
+    for i in range(FNN_KERNELS)
+]
+
+
+def kernels():
+    """{kernel name: (field names)} of every kernel in the table."""
+    return {name: tuple(field_ids[i]) for name, i in kernel_ids.items()}
+
+
+cdef int find_kernel(str name) except -1:
+    i = kernel_ids.get(name)
+    if i is None:
+        raise ValueError(f"kernel: no kernel is called {name!r}")
+    return i
+
+
+cdef int64_t check_fields(int kernel, dict fields) except -1:
+    """Refuses unknown and missing fields; pointers may be missing (NULL)."""
+    cdef dict known = field_ids[kernel]
+    cdef const fnn_signature *sig = &fnn_signatures[kernel]
+    for name in fields:
+        if name not in known:
+            raise TypeError(f"{sig.name.decode()}: no argument is called {name!r}")
+    for name, f in known.items():
+        kind = sig.fields[<int>f].kind
+        if (kind == FNN_KIND_INT or kind == FNN_KIND_REAL) and name not in fields:
+            raise TypeError(f"{sig.name.decode()}: argument {name!r} is missing")
+    return sig.count
+
+
+cdef int fill_scalars(int kernel, dict fields, Slot *slots) except -1:
+    cdef const fnn_signature *sig = &fnn_signatures[kernel]
+    cdef int f
+    for name, position in (<dict>field_ids[kernel]).items():
+        f = position
+        if sig.fields[f].kind == FNN_KIND_INT:
+            slots[f].integer = fields[name]
+        elif sig.fields[f].kind == FNN_KIND_REAL:
+            slots[f].real = fields[name]
+    return 0
+
+
+def call(str kernel, int bits, **fields):
+    """Run one kernel at once; pointer arguments are arrays (their memory is used as it lies).
+
+    For tests and single operations: nothing is checked beyond the names. Raises KernelError.
+    """
+    cdef Slot slots[64]
+    cdef int k = find_kernel(kernel)
+    cdef const fnn_signature *sig = &fnn_signatures[k]
+    cdef int status, f
+    memset(slots, 0, sizeof(slots))
+    check_fields(k, fields)
+    fill_scalars(k, fields, slots)
+    for name, value in fields.items():
+        f = (<dict>field_ids[k])[name]
+        if sig.fields[f].kind < FNN_KIND_INT and value is not None:
+            slots[f].pointer = <uintptr_t>cnp.PyArray_DATA(<cnp.ndarray?>value)
+    cdef fnn_kernel run = fnn_isa_table(current_isa, bits).run[k]
+    with nogil:
+        status = run(slots)
+    if status != FNN_OK:
+        raise KernelError(status, 0, 0)
+
+
+def buffer_bytes(str kernel, int bits, **fields):
+    """Bytes of the kernel's `work` or `packed` buffer for these integers; 0 if it has none."""
+    cdef Slot slots[64]
+    cdef int k = find_kernel(kernel)
+    cdef fnn_sizer size = fnn_isa_table(current_isa, bits).size[k]
+    if size == NULL:
+        return 0
+    memset(slots, 0, sizeof(slots))
+    fill_scalars(k, fields, slots)
+    return size(slots)
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+cdef class Memory:
+    """A block of zeroed, aligned memory that programs address and arrays may view.
+
+    ensure() makes it larger (its content is lost), which is refused while arrays view it.
+    """
+
+    cdef void *data
+    cdef readonly int64_t nbytes
+    cdef readonly bint viewed
+    cdef readonly object lock  # held while a program that uses this memory as its arena runs
+    cdef public object owner   # the program that ran last in this arena
+    cdef object __weakref__
+
+    def __cinit__(self, int64_t nbytes=0):
+        self.lock = threading.Lock()
+        self._allocate(nbytes)
+
+    def __dealloc__(self):
+        free(self.data)
+
+    cdef int _allocate(self, int64_t nbytes) except -1:
+        if nbytes < 0:
+            raise ValueError(f"nbytes: expected at least 0, got {nbytes}")
+        cdef void *data = fnn_allocate(nbytes)
+        if data == NULL:
+            raise MemoryError(f"cannot allocate {nbytes} bytes")
+        with nogil:
+            memset(data, 0, nbytes)  # touched now, so that no page faults later
+        free(self.data)
+        self.data, self.nbytes = data, nbytes
+        return 0
+
+    def ensure(self, int64_t nbytes):
+        """Make it at least nbytes large."""
+        if nbytes > self.nbytes:
+            if self.viewed:
+                raise RuntimeError("memory that arrays view cannot move")
+            self._allocate(nbytes)
+
+    def view(self, int64_t offset, shape, dtype):
+        """A writable array of `shape` and `dtype` over the bytes from `offset` on."""
+        cdef cnp.ndarray array
+        cdef cnp.dtype descr = cnp.dtype(dtype)
+        cdef cnp.npy_intp dims[32]
+        cdef int64_t size = descr.itemsize
+        cdef int ndim = len(shape)
+        for i in range(ndim):
+            dims[i] = shape[i]
+            size *= dims[i]
+        if offset < 0 or offset + size > self.nbytes:
+            raise ValueError(f"offset: {offset} + {size} bytes lie outside the {self.nbytes} there are")
+        array = cnp.PyArray_SimpleNewFromData(ndim, dims, descr.type_num, <char *>self.data + offset)
+        Py_INCREF(self)
+        PyArray_SetBaseObject(array, self)
+        self.viewed = True
+        return array
+
+
+# --- programs -----------------------------------------------------------------------------------
+
+cdef class Program:
+    """A list of kernel calls over spaces of memory; see the module's docstring."""
+
+    cdef readonly int bits
+    cdef readonly str isa
+    cdef const fnn_table *table
+    cdef Step *steps
+    cdef int count, step_room
+    cdef Slot *slots
+    cdef int64_t slot_count, slot_room
+    cdef Pointer *pointers
+    cdef int pointer_count, pointer_room
+    cdef Space *spaces
+    cdef int space_count
+    cdef list memories  # by space; None for an array
+    cdef Memory arena
+
+    def __cinit__(self, int bits, Memory arena):
+        self.bits = bits
+        self.isa = fnn_isa_name(current_isa).decode()
+        self.table = fnn_isa_table(current_isa, bits)
+        self.memories = []
+        self.arena = arena
+
+    def __dealloc__(self):
+        PyMem_Free(self.steps)
+        PyMem_Free(self.slots)
+        PyMem_Free(self.pointers)
+        PyMem_Free(self.spaces)
+
+    def __len__(self):
+        return self.count
+
+    cdef int _new_space(self, memory, int64_t nbytes, int typenum) except -1:
+        cdef Space *spaces = <Space *>PyMem_Realloc(
+            self.spaces, (self.space_count + 1) * sizeof(Space))
+        if spaces == NULL:
+            raise MemoryError()
+        self.spaces = spaces
+        self.spaces[self.space_count] = Space(0, 0, -1, nbytes, typenum)
+        self.memories.append(memory)
+        self.space_count += 1
+        return self.space_count - 1
+
+    def memory_space(self, Memory memory not None):
+        """A new space over `memory`; returns its number."""
+        return self._new_space(memory, -1, -1)
+
+    def array_space(self, int64_t nbytes, dtype):
+        """A new space that run() binds to an array of `dtype` and at least nbytes."""
+        return self._new_space(None, nbytes, (<cnp.dtype>cnp.dtype(dtype)).type_num)
+
+    def add(self, str kernel, dict fields):
+        """Append a step: pointers are (space, offset in bytes) or None, the rest numbers."""
+        cdef int k = find_kernel(kernel)
+        cdef int64_t width = check_fields(k, fields)
+        cdef int f
+        cdef const fnn_signature *sig = &fnn_signatures[k]
+        self._reserve(width)
+        cdef Slot *slots = self.slots + self.slot_count
+        memset(slots, 0, width * sizeof(Slot))
+        fill_scalars(k, fields, slots)
+        for name, value in fields.items():
+            f = (<dict>field_ids[k])[name]
+            if sig.fields[f].kind < FNN_KIND_INT and value is not None:
+                space, offset = value
+                self._add_pointer(space, self.slot_count + f, offset)
+        self.steps[self.count] = Step(self.table.run[k], self.slot_count)
+        self.count += 1
+        self.slot_count += width
+
+    cdef int _reserve(self, int64_t width) except -1:
+        cdef void *memory
+        if self.count == self.step_room:
+            memory = PyMem_Realloc(self.steps, (2 * self.step_room + 16) * sizeof(Step))
+            if memory == NULL:
+                raise MemoryError()
+            self.steps, self.step_room = <Step *>memory, 2 * self.step_room + 16
+        if self.slot_count + width > self.slot_room:
+            memory = PyMem_Realloc(self.slots, (2 * self.slot_room + width) * sizeof(Slot))
+            if memory == NULL:
+                raise MemoryError()
+            self.slots, self.slot_room = <Slot *>memory, 2 * self.slot_room + width
+        return 0
+
+    cdef int _add_pointer(self, int space, int64_t slot, int64_t offset) except -1:
+        cdef void *memory
+        if not 0 <= space < self.space_count:
+            raise ValueError(f"space: no space {space}")
+        if self.pointer_count == self.pointer_room:
+            memory = PyMem_Realloc(self.pointers, (2 * self.pointer_room + 64) * sizeof(Pointer))
+            if memory == NULL:
+                raise MemoryError()
+            self.pointers, self.pointer_room = <Pointer *>memory, 2 * self.pointer_room + 64
+        self.pointers[self.pointer_count] = Pointer(slot, offset, self.spaces[space].first)
+        self.spaces[space].first = self.pointer_count
+        self.spaces[space].base = 0  # to be patched at the next run
+        self.pointer_count += 1
+        return 0
+
+    cdef void _patch(self, int space, uintptr_t base) noexcept nogil:
+        cdef int p = self.spaces[space].first
+        while p >= 0:
+            self.slots[self.pointers[p].slot].pointer = base + self.pointers[p].offset
+            p = self.pointers[p].next
+        self.spaces[space].base = base
+
+    cdef int _bind(self, tuple arrays) except -1:
+        """Points every space to its memory, or to the next of `arrays`."""
+        cdef int given = 0
+        cdef int i
+        cdef uintptr_t base
+        cdef cnp.ndarray array
+        for i in range(self.space_count):
+            memory = self.memories[i]
+            if memory is not None:
+                base = <uintptr_t>(<Memory>memory).data
+            else:
+                if given >= len(arrays):
+                    raise TypeError(f"arrays: expected more than {len(arrays)}")
+                array = <cnp.ndarray?>arrays[given]
+                self._check_array(i, given, array)
+                base = <uintptr_t>cnp.PyArray_DATA(array)
+                given += 1
+            if base != self.spaces[i].base:
+                self._patch(i, base)
+        if given != len(arrays):
+            raise TypeError(f"arrays: expected {given}, got {len(arrays)}")
+        return 0
+
+    cdef int _check_array(self, int space, int given, cnp.ndarray array) except -1:
+        if cnp.PyArray_TYPE(array) != self.spaces[space].typenum:
+            raise TypeError(f"arrays[{given}]: wrong dtype {array.dtype}")
+        if not cnp.PyArray_ISCARRAY_RO(array):
+            raise TypeError(f"arrays[{given}]: expected a C-contiguous, aligned array")
+        if cnp.PyArray_NBYTES(array) < self.spaces[space].nbytes:
+            raise ValueError(f"arrays[{given}]: expected {self.spaces[space].nbytes} bytes, "
+                             f"got {cnp.PyArray_NBYTES(array)}")
+        return 0
+
+    def run(self, tuple arrays, int64_t iterations=1, strides=None, timings=None):
+        """Bind `arrays` to the array spaces, in order, and run all steps `iterations` times.
+
+        strides: {space: bytes it advances by at each iteration}; the caller answers for the bounds.
+        timings: a float64 array of len(self) that the nanoseconds of each step are added to.
+        Raises KernelError; the steps before the failing one have run.
+        """
+        cdef int64_t done = 0
+        cdef int failed = -1, status = FNN_OK, i
+        cdef double *clock = NULL
+        cdef int moving = 0
+        if timings is not None:
+            if timings.dtype != "float64" or len(timings) < self.count:
+                raise ValueError("timings: expected one float64 for each step")
+            clock = <double *>cnp.PyArray_DATA(<cnp.ndarray?>timings)
+        with self.arena.lock:
+            self._bind(arrays)
+            for i in range(self.space_count):
+                self.spaces[i].stride = 0
+            if strides is not None:
+                for space, stride in strides.items():
+                    self.spaces[<int>space].stride = stride
+                    moving = 1
+            with nogil:
+                while done < iterations:
+                    if moving and done > 0:
+                        self._advance()
+                    failed = self._once(&status, clock)
+                    if failed >= 0:
+                        break
+                    done += 1
+        if failed >= 0:
+            raise KernelError(status, failed, done)
+
+    cdef void _advance(self) noexcept nogil:
+        cdef int i
+        for i in range(self.space_count):
+            if self.spaces[i].stride != 0:
+                self._patch(i, self.spaces[i].base + self.spaces[i].stride)
+
+    cdef int _once(self, int *status, double *clock) noexcept nogil:
+        """One pass through the steps; the number of the step that failed, or -1."""
+        cdef int i
+        cdef long long start = 0
+        for i in range(self.count):
+            if clock != NULL:
+                start = fnn_now()
+            status[0] = self.steps[i].run(self.slots + self.steps[i].first)
+            if clock != NULL:
+                clock[i] += fnn_now() - start
+            if status[0] != FNN_OK:
+                return i
+        return -1

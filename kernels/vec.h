@@ -1,0 +1,70 @@
+/* Vectors of the ISA's width over GCC/Clang vector extensions; T is float or double by FNN_BITS.
+ *
+ * The body files are compiled once for each ISA (isa/NAME.h is included first, by -include) and each
+ * float type (-DFNN_BITS=32 or 64). Everything here is static inline, so that wide code never leaks
+ * from one object into another.
+ */
+#ifndef FNN_VEC_H
+#define FNN_VEC_H
+
+#include "fnn.h"
+#include <string.h>
+
+#define FNN_CAT4_(a, b, c, d) a##_##b##_##c##_##d
+#define FNN_CAT4(a, b, c, d) FNN_CAT4_(a, b, c, d)
+/* The symbol of a kernel in this object: fnn_gemm_avx512_32. */
+#define FNN_SYM(name) FNN_CAT4(fnn, name, FNN_ISA, FNN_BITS)
+
+#if FNN_BITS == 32
+typedef float T;
+typedef int32_t TI;
+typedef uint32_t TU;
+#else
+typedef double T;
+typedef int64_t TI;
+typedef uint64_t TU;
+#endif
+
+enum { VL = FNN_VBYTES / sizeof(T) }; /* lanes */
+
+typedef T V __attribute__((vector_size(FNN_VBYTES)));
+typedef TI VI __attribute__((vector_size(FNN_VBYTES)));
+typedef TU VU __attribute__((vector_size(FNN_VBYTES)));
+typedef V V_unaligned __attribute__((aligned(sizeof(T)), may_alias));
+typedef VI VI_unaligned __attribute__((aligned(sizeof(T)), may_alias));
+
+#define FNN_INLINE static inline __attribute__((always_inline, unused))
+
+FNN_INLINE V v_load(const T *p) { return *(const V_unaligned *)p; }
+FNN_INLINE void v_store(T *p, V v) { *(V_unaligned *)p = v; }
+FNN_INLINE V v_set1(T x) { return x - (V){0}; } /* x - 0 keeps -0; a broadcast in every ISA */
+
+/* The first n lanes (0 < n < VL); the others are zero, or left alone in memory. */
+FNN_INLINE V v_load_n(const T *p, int64_t n) {
+    T lanes[VL] = {0};
+    memcpy(lanes, p, (size_t)n * sizeof(T));
+    return v_load(lanes);
+}
+FNN_INLINE void v_store_n(T *p, V v, int64_t n) {
+    T lanes[VL];
+    v_store(lanes, v);
+    memcpy(p, lanes, (size_t)n * sizeof(T));
+}
+
+/* mask ? a : b, lane by lane; mask is the all-ones / all-zeros result of a vector comparison. */
+FNN_INLINE V v_select(VI mask, V a, V b) { return (V)(((VI)a & mask) | ((VI)b & ~mask)); }
+/* NaN in either argument gives NaN. */
+FNN_INLINE V v_max(V a, V b) { return v_select((a > b) | (a != a), a, b); }
+FNN_INLINE V v_min(V a, V b) { return v_select((a < b) | (a != a), a, b); }
+FNN_INLINE V v_relu(V x) { return v_select(x < 0, (V){0}, x); }
+
+/* The lanes' sum in a fixed tree. */
+FNN_INLINE T v_sum(V v) {
+    T lanes[VL];
+    v_store(lanes, v);
+    for (int half = VL / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+    return lanes[0];
+}
+
+#endif
