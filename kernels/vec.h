@@ -9,6 +9,9 @@
 
 #include "fnn.h"
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #define FNN_CAT4_(a, b, c, d) a##_##b##_##c##_##d
 #define FNN_CAT4(a, b, c, d) FNN_CAT4_(a, b, c, d)
@@ -40,16 +43,53 @@ FNN_INLINE void v_store(T *p, V v) { *(V_unaligned *)p = v; }
 FNN_INLINE V v_set1(T x) { return x - (V){0}; } /* x - 0 keeps -0; a broadcast in every ISA */
 
 /* The first n lanes (0 < n < VL); the others are zero, or left alone in memory. */
+#if defined(__AVX512F__)
+#if FNN_BITS == 32
 FNN_INLINE V v_load_n(const T *p, int64_t n) {
-    T lanes[VL] = {0};
-    memcpy(lanes, p, (size_t)n * sizeof(T));
-    return v_load(lanes);
+    return (V)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 }
 FNN_INLINE void v_store_n(T *p, V v, int64_t n) {
-    T lanes[VL];
-    v_store(lanes, v);
-    memcpy(p, lanes, (size_t)n * sizeof(T));
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
 }
+#else
+FNN_INLINE V v_load_n(const T *p, int64_t n) {
+    return (V)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+}
+FNN_INLINE void v_store_n(T *p, V v, int64_t n) {
+    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+}
+#endif
+#elif defined(__AVX2__)
+#if FNN_BITS == 32
+FNN_INLINE VI v_first(int64_t n) { return (VI){0, 1, 2, 3, 4, 5, 6, 7} < (TI)n; }
+FNN_INLINE V v_load_n(const T *p, int64_t n) {
+    return (V)_mm256_maskload_ps(p, (__m256i)v_first(n));
+}
+FNN_INLINE void v_store_n(T *p, V v, int64_t n) {
+    _mm256_maskstore_ps(p, (__m256i)v_first(n), (__m256)v);
+}
+#else
+FNN_INLINE VI v_first(int64_t n) { return (VI){0, 1, 2, 3} < (TI)n; }
+FNN_INLINE V v_load_n(const T *p, int64_t n) {
+    return (V)_mm256_maskload_pd(p, (__m256i)v_first(n));
+}
+FNN_INLINE void v_store_n(T *p, V v, int64_t n) {
+    _mm256_maskstore_pd(p, (__m256i)v_first(n), (__m256d)v);
+}
+#endif
+#else
+FNN_INLINE V v_load_n(const T *p, int64_t n) {
+    V v = {p[0]};
+    for (int i = 1; i < VL - 1; i++)
+        if (i < n) v[i] = p[i];
+    return v;
+}
+FNN_INLINE void v_store_n(T *p, V v, int64_t n) {
+    p[0] = v[0];
+    for (int i = 1; i < VL - 1; i++)
+        if (i < n) p[i] = v[i];
+}
+#endif
 
 /* mask ? a : b, lane by lane; mask is the all-ones / all-zeros result of a vector comparison. */
 FNN_INLINE V v_select(VI mask, V a, V b) { return (V)(((VI)a & mask) | ((VI)b & ~mask)); }
