@@ -27,7 +27,8 @@ def fetch(url: str, limit: int) -> bytearray:
     """
     import http.client
 
-    _check_url(url)
+    if not _is_allowed(url):
+        raise DownloadError(f"{url}: refused: expected https:// (http:// from this machine only)")
     try:
         with _opener(url).open(url, timeout=_TIMEOUT) as response:
             return _receive(response, url, limit)
@@ -37,16 +38,17 @@ def fetch(url: str, limit: int) -> bytearray:
         raise DownloadError(f"{url}: {error}") from error
 
 
-def _check_url(url: str) -> None:
+def _is_allowed(url: str) -> bool:
     from urllib.parse import urlsplit
 
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
-    except ValueError as error:
-        raise DownloadError(f"{url}: not a URL: {error}") from error
-    if not host or not (parts.scheme == "https" or parts.scheme == "http" and _is_loopback(host)):
-        raise DownloadError(f"{url}: refused: expected https:// (http:// from this machine only)")
+    except ValueError:
+        return False
+    return bool(host) and (
+        parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
+    )
 
 
 def _is_loopback(host: str) -> bool:
@@ -67,9 +69,9 @@ def _opener(url: str) -> "OpenerDirector":
         def redirect_request(
             self, req: request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
         ) -> request.Request | None:
-            _check_url(newurl)
-            if req.type == "https" and not newurl.startswith("https:"):
-                raise DownloadError(f"{url}: refused: redirects from https to {newurl}")
+            downgraded = req.type == "https" and not newurl.startswith("https:")
+            if downgraded or not _is_allowed(newurl):
+                raise DownloadError(f"{url}: refused: redirects to {newurl}")
             return super().redirect_request(req, fp, code, msg, headers, newurl)
 
     handlers: list[request.BaseHandler] = [Redirect()]

@@ -88,7 +88,7 @@ def _stratified(y: NDArray[Any], n_test: int) -> NDArray[np.bool_]:
 def _apportion(count: NDArray[np.intp], n_test: int) -> NDArray[np.intp]:
     """Test samples of each label: the largest-remainder method, one sample of each held back."""
     share = count * n_test
-    quota: NDArray[np.intp] = np.minimum(share // count.sum(), count - 1)
+    quota: NDArray[np.intp] = share // count.sum()
     while (missing := n_test - quota.sum()) > 0:
         open_labels = np.flatnonzero(quota < count - 1)
         lacking = share[open_labels] - quota[open_labels] * count.sum()
