@@ -1,0 +1,160 @@
+/* exp, log, expm1, tanh and sigmoid on vectors: branch-free, and right over the whole range.
+ *
+ * Every coefficient follows from a series: 1/n! for exp, 2/(2n+1) for log (2 atanh). The ranges are
+ * reduced far enough that the first term left out is below a tenth of an ULP. log 2 is split in two
+ * (Cody and Waite): the high part has so few bits that its product with an exponent is exact, with
+ * or without FMA. NaN propagates, overflow gives inf, underflow goes through the denormals to 0.
+ */
+#ifndef FNN_VMATH_H
+#define FNN_VMATH_H
+
+#include "vec.h"
+
+#if FNN_BITS == 32
+enum { MANTISSA_BITS = 23, EXP_BIAS = 127 };
+#define FNN_LN2_HIGH 0x1.62e4p-1f
+#define FNN_LN2_LOW 0x1.7f7d1cp-20f
+#define FNN_LOG2E 0x1.715476p0f
+#define FNN_ROUNDER 0x1.8p23f /* adding it rounds to an integer, found in the low bits */
+#define FNN_EXP_MAX 89.0f     /* exp is inf from 88.73 on, */
+#define FNN_EXP_MIN (-105.0f) /* and 0 below -103.98 */
+#define FNN_SMALLEST_NORMAL 0x1p-126f
+#define FNN_SQRT_HALF_BITS 0x3f3504f3
+#else
+enum { MANTISSA_BITS = 52, EXP_BIAS = 1023 };
+#define FNN_LN2_HIGH 0x1.62e42feep-1
+#define FNN_LN2_LOW 0x1.a39ef35793c76p-33
+#define FNN_LOG2E 0x1.71547652b82fep0
+#define FNN_ROUNDER 0x1.8p52
+#define FNN_EXP_MAX 710.0
+#define FNN_EXP_MIN (-746.0)
+#define FNN_SMALLEST_NORMAL 0x1p-1022
+#define FNN_SQRT_HALF_BITS 0x3fe6a09e667f3bcd
+#endif
+
+FNN_INLINE V v_abs(V x) { return (V)((VU)x & (~(TU)0 >> 1)); }
+FNN_INLINE V v_copysign(V magnitude, V sign) {
+    TU bit = (TU)1 << (8 * sizeof(T) - 1);
+    return (V)(((VU)magnitude & ~bit) | ((VU)sign & bit));
+}
+
+/* x = n log 2 + (r + tail) with |r| at most log(2) / 2, n a whole number; `bits` holds n in its low
+ * bits. tail is what rounding r lost. */
+typedef struct {
+    V n, r, tail;
+    VU bits;
+} fnn_exp_parts;
+
+FNN_INLINE fnn_exp_parts v_exp_reduce(V x) {
+    fnn_exp_parts p;
+    V shifted = x * FNN_LOG2E + FNN_ROUNDER;
+    p.bits = (VU)shifted;
+    p.n = shifted - FNN_ROUNDER;
+    V high = x - p.n * FNN_LN2_HIGH;
+    V low = p.n * FNN_LN2_LOW;
+    p.r = high - low;
+    p.tail = (high - p.r) - low;
+    return p;
+}
+
+/* (exp(r) - 1 - r) / r^2 for |r| <= log(2) / 2: the sum of r^k / (k + 2)!. */
+FNN_INLINE V v_exp_series(V r) {
+#if FNN_BITS == 32
+    V r2 = r * r;
+    V q01 = r * (T)(1. / 6) + (T)(1. / 2);
+    V q23 = r * (T)(1. / 120) + (T)(1. / 24);
+    V q45 = r * (T)(1. / 5040) + (T)(1. / 720);
+    return (q45 * r2 + q23) * r2 + q01;
+#else
+    V r2 = r * r, r4 = r2 * r2;
+    V q01 = r * (1. / 6) + (1. / 2);
+    V q23 = r * (1. / 120) + (1. / 24);
+    V q45 = r * (1. / 5040) + (1. / 720);
+    V q67 = r * (1. / 362880) + (1. / 40320);
+    V q89 = r * (1. / 39916800) + (1. / 3628800);
+    V qab = r * (1. / 6227020800) + (1. / 479001600);
+    V low = q23 * r2 + q01, middle = q67 * r2 + q45, high = qab * r2 + q89;
+    return (high * r4 + middle) * r4 + low;
+#endif
+}
+
+FNN_INLINE V v_exp(V x) {
+    x = v_select(x < FNN_EXP_MIN, v_set1(FNN_EXP_MIN), x);
+    x = v_select(x > FNN_EXP_MAX, v_set1(FNN_EXP_MAX), x);
+    fnn_exp_parts p = v_exp_reduce(x);
+    V y = p.r * p.r * v_exp_series(p.r) + p.tail + p.r + (T)1;
+    /* 2^n in two factors, for n beyond the exponents of normal numbers. */
+    VU half = (VU)(p.n * (T)0.5 + (FNN_ROUNDER + EXP_BIAS)) << MANTISSA_BITS;
+    VU rest = (p.bits << MANTISSA_BITS) - half + ((TU)2 * EXP_BIAS << MANTISSA_BITS);
+    return y * (V)half * (V)rest;
+}
+
+/* exp(x) - 1, to full relative accuracy near 0. */
+FNN_INLINE V v_expm1(V x) {
+    V least = v_set1((T)-2 * MANTISSA_BITS); /* the result is -1 from there down */
+    V z = v_select(x < least, least, x);
+    z = v_select(z > FNN_EXP_MAX, v_set1(FNN_EXP_MAX), z);
+    fnn_exp_parts p = v_exp_reduce(z);
+    V y = p.r * p.r * v_exp_series(p.r) + p.tail + p.r;
+    V half = (V)((p.bits + (EXP_BIAS - 1)) << MANTISSA_BITS); /* 2^(n-1), finite where 2^n is not */
+    V e = (half * y + (half - (T)0.5)) * (T)2;
+    return v_copysign(e, x); /* keeps -0 */
+}
+
+FNN_INLINE V v_log(V x) {
+    VI tiny = x < FNN_SMALLEST_NORMAL;
+    V scaled = v_select(tiny, x * (T)((TU)1 << MANTISSA_BITS), x);
+    /* scaled = 2^n m, with m between sqrt(1/2) and sqrt(2). */
+    VU bits = (VU)scaled + (TU)(((TU)EXP_BIAS << MANTISSA_BITS) - FNN_SQRT_HALF_BITS);
+    TU mantissa = ((TU)1 << MANTISSA_BITS) - 1;
+    V m = (V)((bits & mantissa) + FNN_SQRT_HALF_BITS);
+    T whole = (T)((TU)1 << MANTISSA_BITS); /* whole + k holds k in its low bits */
+    V n = (V)((bits >> MANTISSA_BITS) + (TU)(EXP_BIAS + MANTISSA_BITS) * ((TU)1 << MANTISSA_BITS));
+    n -= v_select(tiny, v_set1(whole + (EXP_BIAS + MANTISSA_BITS)), v_set1(whole + EXP_BIAS));
+    /* With f = m - 1 and s = f / (2 + f): log m = 2 atanh(s) = 2s + s R, R = 2 s^2/3 + 2 s^4/5 +
+     * ..; 2s = f - s f makes it f - s (f - R), whose leading term is exact. */
+    V f = m - (T)1, s = f / (f + (T)2), z = s * s;
+#if FNN_BITS == 32
+    V series = ((z * (T)(2. / 9) + (T)(2. / 7)) * z + (T)(2. / 5)) * z + (T)(2. / 3);
+#else
+    V z2 = z * z, z4 = z2 * z2;
+    V q01 = z * (2. / 5) + (2. / 3), q23 = z * (2. / 9) + (2. / 7);
+    V q45 = z * (2. / 13) + (2. / 11), q67 = z * (2. / 17) + (2. / 15);
+    V q89 = z * (2. / 21) + (2. / 19);
+    V series = (q89 * z4 + (q67 * z2 + q45)) * z4 + (q23 * z2 + q01);
+#endif
+    V y = n * FNN_LN2_HIGH + (f - (s * (f - z * series) - n * FNN_LN2_LOW));
+    T inf = (T)__builtin_inf();
+    V outside = v_select(x < 0, v_set1((T)__builtin_nan("")), x); /* inf and NaN stay */
+    outside = v_select(x == 0, v_set1(-inf), outside);
+    return v_select((x > 0) & (x < inf), y, outside);
+}
+
+/* (a + a_lost) / (b + c + c_lost), for b = 1 or 2 and a sum between 1 and 2, where the lost parts
+ * are below the others' ULP. What a and the sum lost enters in first order, with 1 / sum taken as
+ * 1.5 - sum / 2, which is near enough. */
+FNN_INLINE V v_divide_sum(V a, V a_lost, T b, V c, V c_lost) {
+    V sum = c + b, sum_lost = c - (sum - b) + c_lost, quotient = a / sum;
+    return quotient + (a_lost - quotient * sum_lost) * ((T)1.5 - sum * (T)0.5);
+}
+
+/* With e = expm1(-2|x|): tanh |x| = -e / (2 + e), which never overflows. */
+FNN_INLINE V v_tanh(V x) {
+    V z = v_abs(x) * (T)-2, least = v_set1((T)-2 * MANTISSA_BITS);
+    z = v_select(z < least, least, z); /* tanh is 1 there */
+    fnn_exp_parts p = v_exp_reduce(z);
+    V y = p.r * p.r * v_exp_series(p.r) + p.tail + p.r;
+    V scale = (V)((p.bits + EXP_BIAS) << MANTISSA_BITS);
+    V base = scale - (T)1, e = scale * y + base, lost = scale * y - (e - base);
+    return v_copysign(v_divide_sum(e, lost, 2, e, lost), x);
+}
+
+/* 1 / (1 + exp(-x)), as e / (1 + e) with e = exp(x) on the negative side: no overflow, and the
+ * lower tail keeps its relative accuracy. */
+FNN_INLINE V v_sigmoid(V x) {
+    V e = v_exp(-v_abs(x));
+    V zero = {0};
+    return v_divide_sum(v_select(x < 0, e, v_set1(1)), zero, 1, e, zero);
+}
+
+#endif
