@@ -1,0 +1,172 @@
+/* Pooling backward: each input row gathers from the windows that cover it, so that overlapping
+ * windows need no atomics, the order of sums is fixed and every element of dx is written once. */
+#include "../pool.h"
+#include "../threads.h"
+
+typedef struct {
+    const fnn_pool_bwd_args *a;
+    pool_axis h, w;
+    int64_t rows, rows_per_task; /* input rows of the whole batch */
+    int disjoint;                /* no two windows share a cell, cells of a window are neighbours */
+} bwd_job;
+
+/* One row of dx; offsets into dy, idx and saved count from the sample's first output. */
+typedef struct {
+    const T *dy, *saved, *dy_end; /* dy_end: of the whole batch */
+    const int32_t *idx;
+    T *dx, *dx_end; /* dx_end: of the task */
+    int64_t iy;
+    pool_range oy;
+} bwd_row;
+
+FNN_INLINE V load_grad(const bwd_row *row, int64_t at, int64_t lanes) {
+    V g = pool_load(row->dy + at, lanes);
+    if (row->saved) g = v_select(pool_load(row->saved + at, lanes) > 0, g, (V){0});
+    return g;
+}
+
+/* Lanes for a pixel of dx at ix and outputs up to the offset `out`: VL, or c near the ends. */
+FNN_INLINE int64_t fitting_lanes(const bwd_row *row, int64_t c, int64_t ix, int64_t out) {
+    const T *dx = row->dx + ix * c, *dy = row->dy + out;
+    return c >= VL || (row->dx_end - dx >= VL && row->dy_end - dy >= VL) ? VL : c;
+}
+
+/* 1 / divisor where the window (oy, ox) of an average holds the cell, else 0. */
+FNN_INLINE T average_weight(const bwd_job *job, int64_t oy, int64_t ox, int64_t iy, int64_t ix) {
+    const pool_axis *h = &job->h, *w = &job->w;
+    int include_pad = (int)job->a->count_include_pad;
+    if (!h->adaptive && ((h->dilation > 1 && (iy - pool_start(h, oy)) % h->dilation) ||
+                         (w->dilation > 1 && (ix - pool_start(w, ox)) % w->dilation)))
+        return 0;
+    int64_t height = pool_divisor(h, oy, pool_window(h, oy).count, include_pad);
+    int64_t width = pool_divisor(w, ox, pool_window(w, ox).count, include_pad);
+    return 1 / (T)(height * width);
+}
+
+/* Max and min: a pixel's sum over the windows that chose it, held in registers. */
+FNN_INLINE void gather_row(const bwd_job *job, const bwd_row *row) {
+    const int64_t c = job->a->c, ow = job->a->ow, last = c > VL ? c - VL : 0;
+    pool_range ox = {0, -1};
+    for (int64_t ix = 0; ix < job->a->iw; ix++) {
+        ox = pool_advance(&job->w, ox, ix);
+        int64_t lanes = fitting_lanes(row, c, ix, (row->oy.hi * ow + ox.hi) * c);
+        VI here = pool_position(row->iy * job->a->iw + ix);
+        for (int64_t ch = 0; ch < c; ch += VL) {
+            int64_t from = pool_min(ch, last);
+            V sum = {0};
+            for (int64_t oy = row->oy.lo; oy <= row->oy.hi; oy++) {
+                for (int64_t o = ox.lo; o <= ox.hi; o++) {
+                    int64_t at = (oy * ow + o) * c + from;
+                    VI chosen = pool_load_idx(row->idx + at, lanes) == here;
+                    sum += v_select(chosen, load_grad(row, at, lanes), (V){0});
+                }
+            }
+            pool_store(row->dx + ix * c + from, sum, lanes);
+        }
+    }
+}
+
+/* Average: window by window, so that its weight is worked out once for all channels. */
+FNN_INLINE void gather_average_row(const bwd_job *job, const bwd_row *row) {
+    const int64_t c = job->a->c, ow = job->a->ow;
+    pool_range ox = {0, -1};
+    memset(row->dx, 0, (size_t)(job->a->iw * c) * sizeof(T));
+    for (int64_t ix = 0; ix < job->a->iw; ix++) {
+        ox = pool_advance(&job->w, ox, ix);
+        T *dx = row->dx + ix * c;
+        for (int64_t oy = row->oy.lo; oy <= row->oy.hi; oy++) {
+            for (int64_t o = ox.lo; o <= ox.hi; o++) {
+                T weight = average_weight(job, oy, o, row->iy, ix);
+                if (weight == 0) continue;
+                for (int64_t ch = 0; ch < c; ch += VL) {
+                    int64_t lanes = pool_min(VL, c - ch);
+                    V g = load_grad(row, (oy * ow + o) * c + ch, lanes);
+                    pool_store(dx + ch, pool_load(dx + ch, lanes) + g * v_set1(weight), lanes);
+                }
+            }
+        }
+    }
+}
+
+FNN_INLINE void zero_pixels(const bwd_row *row, int64_t c, int64_t from, int64_t to) {
+    if (from < to) memset(row->dx + from * c, 0, (size_t)((to - from) * c) * sizeof(T));
+}
+
+/* Windows side by side: each output is read once and writes its cells of this row. */
+FNN_INLINE void spread_row(const bwd_job *job, const bwd_row *row, int average) {
+    const int64_t c = job->a->c, iw = job->a->iw, ow = job->a->ow, last = c > VL ? c - VL : 0;
+    int64_t done = 0; /* pixels of dx */
+    for (int64_t ox = 0; ox < ow && row->oy.lo <= row->oy.hi; ox++) {
+        pool_cells u = pool_window(&job->w, ox);
+        if (u.count == 0) continue;
+        zero_pixels(row, c, done, u.first);
+        done = u.first + u.count;
+        int64_t out = (row->oy.lo * ow + ox) * c;
+        int64_t lanes = fitting_lanes(row, c, done - 1, out);
+        T weight = average ? average_weight(job, row->oy.lo, ox, row->iy, u.first) : 0;
+        for (int64_t ch = 0; ch < c; ch += VL) {
+            int64_t from = pool_min(ch, last);
+            V g = load_grad(row, out + from, lanes);
+            T *dx = row->dx + u.first * c + from;
+            if (average) {
+                g *= v_set1(weight);
+                for (int64_t q = 0; q < u.count; q++) pool_store(dx + q * c, g, lanes);
+            } else {
+                VI idx = pool_load_idx(row->idx + out + from, lanes);
+                VI here = pool_position(row->iy * iw + u.first);
+                for (int64_t q = 0; q < u.count; q++, here += 1)
+                    pool_store(dx + q * c, v_select(idx == here, g, (V){0}), lanes);
+            }
+        }
+    }
+    zero_pixels(row, c, done, iw);
+}
+
+FNN_INLINE void bwd_rows(const bwd_job *job, int64_t from, int64_t to, int average) {
+    const fnn_pool_bwd_args *a = job->a;
+    const int64_t out_image = a->oh * a->ow * a->c;
+    int64_t sample = from / a->ih, iy = from % a->ih;
+    pool_range oy = pool_covering(&job->h, iy);
+    bwd_row row = {.dy_end = (const T *)a->dy + a->n * out_image,
+                   .dx_end = (T *)a->dx + to * a->iw * a->c};
+    for (int64_t r = from; r < to; r++) {
+        row.dy = (const T *)a->dy + sample * out_image;
+        row.saved = a->saved ? (const T *)a->saved + sample * out_image : NULL;
+        row.idx = average ? NULL : (const int32_t *)a->idx + sample * out_image;
+        row.dx = (T *)a->dx + r * a->iw * a->c;
+        row.iy = iy;
+        row.oy = oy = pool_advance(&job->h, oy, iy);
+        if (job->disjoint)
+            spread_row(job, &row, average);
+        else if (average)
+            gather_average_row(job, &row);
+        else
+            gather_row(job, &row);
+        if (++iy == a->ih) iy = 0, sample++, oy = (pool_range){0, -1};
+    }
+}
+
+static void bwd_task(void *ctx, int64_t task) {
+    const bwd_job *job = ctx;
+    int64_t from = task * job->rows_per_task;
+    int64_t to = pool_min(from + job->rows_per_task, job->rows);
+    if (job->a->mode == FNN_POOL_AVG)
+        bwd_rows(job, from, to, 1);
+    else
+        bwd_rows(job, from, to, 0);
+}
+
+static int is_disjoint(const pool_axis *a) {
+    if (a->adaptive) return a->in % a->out == 0;
+    return a->stride >= a->kernel && a->dilation == 1;
+}
+
+int FNN_SYM(pool_bwd)(const fnn_pool_bwd_args *a) {
+    bwd_job job = {.a = a, .h = POOL_AXIS_H(a), .w = POOL_AXIS_W(a), .rows = a->n * a->ih};
+    job.disjoint = is_disjoint(&job.h) && is_disjoint(&job.w);
+    int64_t bytes = (a->n * a->c * (a->ih * a->iw + 2 * a->oh * a->ow)) * (int64_t)sizeof(T);
+    job.rows_per_task = pool_rows_per_task(job.rows, bytes);
+    int64_t tasks = (job.rows + job.rows_per_task - 1) / job.rows_per_task;
+    fnn_parallel(tasks, 0.1 * (double)bytes, bwd_task, &job);
+    return FNN_OK;
+}
