@@ -1,0 +1,295 @@
+"""Values and nodes: what a function of arrays becomes when it is called with symbolic values.
+
+A Node is one application of an Op; its outputs are Values, which carry a logical shape and a dtype and
+behave like arrays in arithmetic. Leaves are nodes without inputs: an Input that a plan binds at each
+run, or a Storage (parameter, buffer, constant) that lives in memory of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from threading import local
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from fastnn._core import Memory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastnn.ops.op import Op
+
+Shape: TypeAlias = "tuple[int, ...]"
+Array: TypeAlias = "np.ndarray[Any, Any]"
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+ALIGNMENT = 64  # bytes; every storage starts on a cache line
+
+
+class Storage:
+    """An array that lives in a Memory and may move to another one: a parameter, buffer or constant.
+
+    `order` lists the logical dimensions from the outermost in memory to the innermost, so a
+    convolution's (O, I, kH, kW) weight with order (2, 3, 1, 0) lies as kH, kW, I, O.
+    """
+
+    def __init__(self, array: Array, order: Sequence[int] | None = None) -> None:
+        self.shape: Shape = array.shape
+        self.dtype = array.dtype
+        self.order = tuple(order) if order is not None else tuple(range(array.ndim))
+        self.memory = Memory(self.nbytes)
+        self.offset = 0
+        self.array[...] = array
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes, up to the next cache line."""
+        raw = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return -(-raw // ALIGNMENT) * ALIGNMENT
+
+    @property
+    def array(self) -> Array:
+        """A view with the logical shape; writing to it changes the storage."""
+        physical = [self.shape[d] for d in self.order]
+        view = self.memory.view(self.offset, physical, self.dtype)
+        return view.transpose(np.argsort(self.order)) if self.order else view
+
+    def move(self, memory: Memory, offset: int) -> None:
+        """Move the content to `memory` at byte `offset`; views made before keep the old memory."""
+        old = self.array
+        self.memory, self.offset = memory, offset
+        self.array[...] = old
+
+
+class Value:
+    """A symbolic array: output `index` of `node`, with a shape and a dtype but no numbers."""
+
+    __slots__ = ("dtype", "index", "node", "shape")
+    __array_ufunc__ = None  # so that array + value comes to value.__radd__
+
+    def __init__(self, node: Node, index: int, shape: Shape, dtype: np.dtype[Any]) -> None:
+        self.node, self.index, self.shape, self.dtype = node, index, shape, dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        size = 1
+        for n in self.shape:
+            size *= n
+        return size
+
+    @property
+    def T(self) -> Value:
+        return _ops().transpose(self)
+
+    def __repr__(self) -> str:
+        return f"Value({self.node.op.name}, shape={self.shape}, dtype={self.dtype})"
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"a symbolic value has no truth value, at {caller()}: use ops, not `if`")
+
+    def __float__(self) -> float:
+        raise TypeError(f"a symbolic value is not a number yet, at {caller()}")
+
+    __int__ = __index__ = __float__  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a 0-d value has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Value]:
+        raise TypeError(f"a symbolic value cannot be iterated over, at {caller()}")
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Array:
+        raise TypeError(f"a symbolic value is not an array: use fastnn.ops, at {caller()}")
+
+    def __add__(self, other: Any) -> Value:
+        return _ops().add(self, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Value:
+        return _ops().sub(self, other)
+
+    def __rsub__(self, other: Any) -> Value:
+        return _ops().sub(other, self)
+
+    def __mul__(self, other: Any) -> Value:
+        return _ops().mul(self, other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Value:
+        return _ops().div(self, other)
+
+    def __rtruediv__(self, other: Any) -> Value:
+        return _ops().div(other, self)
+
+    def __pow__(self, other: Any) -> Value:
+        return _ops().pow(self, other)
+
+    def __matmul__(self, other: Any) -> Value:
+        return _ops().matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Value:
+        return _ops().matmul(other, self)
+
+    def __neg__(self) -> Value:
+        return _ops().neg(self)
+
+    def __getattr__(self, name: str) -> Callable[..., Value]:
+        """x.sum(), x.relu(), x.reshape(...): any function of fastnn.ops as a method."""
+        function = None if name.startswith("_") else getattr(_ops(), name, None)
+        if not callable(function):
+            raise AttributeError(f"a symbolic value has no attribute {name!r}, nor fastnn.ops one")
+        return lambda *args, **kwargs: function(self, *args, **kwargs)
+
+
+class Node:
+    """One application of `op` to `inputs` (None where an optional one is missing)."""
+
+    __slots__ = ("inputs", "line", "op", "outputs")
+
+    def __init__(
+        self,
+        op: Op,
+        inputs: tuple[Value | None, ...],
+        specs: Iterable[tuple[Shape, Any]],
+        line: str,
+    ) -> None:
+        self.op, self.inputs, self.line = op, inputs, line
+        self.outputs = tuple(
+            Value(self, i, tuple(shape), np.dtype(dtype)) for i, (shape, dtype) in enumerate(specs)
+        )
+
+
+class Trace(local):
+    """What is collected beside the nodes while a model is being called with symbolic values."""
+
+    def __init__(self) -> None:
+        self.active = False
+        self.updates: list[tuple[Storage, Value, float, float]] = []
+        self.leaves: dict[int, Value] = {}
+        self.keys = 0
+
+
+_trace = Trace()
+
+
+@contextmanager
+def tracing() -> Iterator[Trace]:
+    """Collect leaves, buffer updates and random keys of the calls inside; traces do not nest."""
+    if _trace.active:
+        raise RuntimeError("a model is already being traced in this thread")
+    _trace.__init__()  # type: ignore[misc]
+    _trace.active = True
+    try:
+        yield _trace
+    finally:
+        _trace.active = False
+
+
+def storage_value(storage: Storage) -> Value:
+    """The leaf that stands for a storage: one a trace, however often it is used."""
+    from fastnn.ops.op import StorageLeaf
+
+    value = _trace.leaves.get(id(storage))
+    if value is None:
+        value = Node(StorageLeaf(storage), (), [(storage.shape, storage.dtype)], "").outputs[0]
+        _trace.leaves[id(storage)] = value
+    return value
+
+
+def input_value(name: str, shape: Shape, dtype: Any) -> Value:
+    """A leaf that a plan binds to an array at each run."""
+    from fastnn.ops.op import Input
+
+    return Node(Input(name=name), (), [(tuple(shape), dtype)], "").outputs[0]
+
+
+def update(storage: Storage, value: Value, t: float, scale: float = 1.0) -> None:
+    """At the end of the step: storage = (1 - t) * storage + t * scale * value."""
+    _trace.updates.append((storage, value, t, scale))
+
+
+def next_key() -> int:
+    """A number for the next random op of this trace, so that each draws its own stream."""
+    _trace.keys += 1
+    return _trace.keys
+
+
+# --- applying ops -------------------------------------------------------------------------------
+
+_evaluate: Callable[[Op, tuple[Any, ...]], Any] | None = None
+
+
+def set_evaluator(function: Callable[[Op, tuple[Any, ...]], Any]) -> None:
+    """Tell how an op is computed at once on arrays (the plan's floor does, when it is imported)."""
+    global _evaluate
+    _evaluate = function
+
+
+def apply(op: Op, *inputs: Any) -> Any:
+    """Record `op` if an input is symbolic, else compute it; one output comes bare, more as a tuple."""
+    if any(isinstance(x, Value) for x in inputs):
+        outputs = record(op, *inputs).outputs
+        return outputs[0] if len(outputs) == 1 else outputs
+    if _evaluate is None:
+        raise RuntimeError("no evaluator is set: import fastnn")
+    return _evaluate(op, inputs)
+
+
+def record(op: Op, *inputs: Any) -> Node:
+    """A new node; arrays among the inputs become constants. Raises what op.infer raises."""
+    like = next(x for x in inputs if isinstance(x, Value))
+    values = tuple(_as_value(x, like) for x in inputs)
+    return Node(op, values, op.infer(*values), caller())
+
+
+def _as_value(x: Any, like: Value) -> Value | None:
+    if x is None or isinstance(x, Value):
+        return x
+    if isinstance(x, Storage):
+        return storage_value(x)
+    array = np.asarray(x)
+    if array.dtype.kind in "fiub" and like.dtype.kind == "f":
+        array = array.astype(like.dtype)
+    return storage_value(Storage(array))
+
+
+def caller() -> str:
+    """file:line of the innermost frame outside this package."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back  # type: ignore[assignment]
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"
+
+
+def topological(outputs: Iterable[Value]) -> list[Node]:
+    """All nodes that `outputs` need, each after its inputs, in a deterministic order."""
+    order: list[Node] = []
+    seen: set[int] = set()
+    stack: list[tuple[Node, bool]] = [(v.node, False) for v in reversed(list(outputs))]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            order.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            stack += [(v.node, False) for v in reversed(node.inputs) if v is not None]
+    return order
+
+
+def _ops() -> Any:
+    import fastnn.ops
+
+    return fastnn.ops

@@ -1,0 +1,306 @@
+"""Convolutions of images, channels-last in memory: forward and both backward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn.graph import Array, Node, Shape, Value, apply
+from fastnn.layout import CHANNELS_LAST, Ref
+from fastnn.ops.epilogue import act_code, finish
+from fastnn.ops.op import Example, Op, Spec, check_float, check_ndim, register
+
+if TYPE_CHECKING:
+    from fastnn.plan.builder import Builder
+
+WEIGHT_ORDER = (2, 3, 1, 0)  # (O, I, kH, kW) lies as kH, kW, I, O
+Pair = tuple[int, int]
+
+
+class Conv(Op):
+    """What the three passes share: the geometry."""
+
+    images = True
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """The attributes that all three passes have."""
+        names = ("stride", "padding", "dilation", "groups")
+        return {name: getattr(self, name) for name in names}
+
+    def output_size(self, x: Shape, w: Shape) -> Pair:
+        """Height and width of the output: floor((i + 2p - d(k - 1) - 1) / s) + 1."""
+        h, v = (
+            (x[2 + i] + 2 * self.padding[i] - self.dilation[i] * (w[2 + i] - 1) - 1)
+            // self.stride[i]
+            + 1
+            for i in (0, 1)
+        )
+        return h, v
+
+    def fields(self, x: Shape, w: Shape, y: Shape) -> dict[str, int]:
+        """The kernels' integers, from the logical shapes of input, weight and output."""
+        (n, c, ih, iw), (k, _, kh, kw), (oh, ow) = x, w, y[2:]
+        return {
+            **dict(n=n, c=c, ih=ih, iw=iw, k=k, oh=oh, ow=ow),
+            **dict(pad_h=self.padding[0], pad_w=self.padding[1]),
+            **self.pack_fields(c, k, kh, kw),
+        }
+
+    def pack_fields(self, c: int, k: int, kh: int, kw: int) -> dict[str, int]:
+        """What packing the weights needs to know of it."""
+        return {
+            **dict(c=c, k=k, kh=kh, kw=kw, groups=self.groups),
+            **dict(stride_h=self.stride[0], stride_w=self.stride[1]),
+            **dict(dilation_h=self.dilation[0], dilation_w=self.dilation[1]),
+        }
+
+    def packed(self, b: Builder, w: Value, c: int, direction: int) -> Ref:
+        """The weights, packed for a direction (0 forward, 1 backward-data)."""
+        k, _, kh, kw = w.shape
+        fields = {**self.pack_fields(c, k, kh, kw), "direction": direction}
+        out = b.temp((b.buffer_bytes("conv_pack", **fields),), np.uint8)
+        b.step("conv_pack", w=b.dense(w, WEIGHT_ORDER), packed=out, **fields)
+        return out
+
+    def flops(self, w: Shape, y: Shape) -> int:
+        """Multiplications and additions, padding counted."""
+        return 2 * int(np.prod(y, dtype=np.int64)) * w[1] * w[2] * w[3]
+
+
+@register
+class Conv2d(Conv):
+    """act(conv(x, w) + bias + residual): x (N, C, H, W), w (O, C/groups, kH, kW), bias (O,)."""
+
+    name = "conv2d"
+    act: str = ""
+
+    def infer(
+        self, x: Value, w: Value, bias: Value | None = None, residual: Value | None = None
+    ) -> list[Spec]:
+        dtype = check_float(self.name, x=x, weight=w, bias=bias)
+        check_ndim(self.name, "x", x, 4)
+        check_ndim(self.name, "weight", w, 4)
+        if x.shape[1] != w.shape[1] * self.groups:
+            raise ValueError(
+                f"conv2d: x: expected {w.shape[1] * self.groups} channels, got shape {x.shape}"
+            )
+        if w.shape[0] % self.groups:
+            raise ValueError(f"conv2d: groups: {self.groups} does not divide {w.shape[0]} outputs")
+        if bias is not None and bias.shape != w.shape[:1]:
+            raise ValueError(f"conv2d: bias: expected shape {w.shape[:1]}, got {bias.shape}")
+        oh, ow = self.output_size(x.shape, w.shape)
+        if oh < 1 or ow < 1:
+            raise ValueError(f"conv2d: x: {x.shape} is smaller than the kernel {w.shape[2:]}")
+        return [((x.shape[0], w.shape[0], oh, ow), dtype)]
+
+    def grad(self, node: Node, *douts: Value | None) -> Sequence[Value | None]:
+        x, w, bias = (*node.inputs, None)[:3]
+        (dy,) = douts
+        assert x is not None and w is not None
+        dx = apply(Conv2dGradData(**self.geometry, size=x.shape[2:]), dy, w)
+        dw, dbias = apply(Conv2dGradWeight(**self.geometry, kernel=w.shape[2:]), x, dy)
+        return [dx, dw, None if bias is None else dbias][: len(node.inputs)]
+
+    def lower(self, node: Node, b: Builder) -> None:
+        x, w, bias, residual = (*node.inputs, None, None)[:4]
+        (y,) = node.outputs
+        assert x is not None and w is not None
+        b.step(
+            "conv_fwd",
+            flops=self.flops(w.shape, y.shape),
+            x=b.channels_last(x),
+            packed=self.packed(b, w, x.shape[1], 0),
+            bias=None if bias is None else b.dense(bias),
+            residual=None if residual is None else b.channels_last(residual),
+            y=b.new(y, CHANNELS_LAST),
+            act=act_code(self.act, False),
+            **self.fields(x.shape, w.shape, y.shape),
+        )
+
+    def reference(
+        self, x: Array, w: Array, bias: Array | None = None, residual: Array | None = None
+    ) -> Array:
+        oh, ow = self.output_size(x.shape, w.shape)
+        y = np.zeros((x.shape[0], w.shape[0], oh, ow), x.dtype)
+        for patch, tap, group, outs in _taps(self, _pad(x, self.padding), w.shape, oh, ow):
+            y[:, outs] += np.einsum("nchw,kc->nkhw", patch, w[outs, :, tap[0], tap[1]])
+            del group
+        y += 0 if bias is None else bias[:, None, None]
+        y += 0 if residual is None else residual
+        return finish(y, self.act, None)
+
+    @classmethod
+    def examples(cls) -> Iterable[Example]:
+        for op, x, w in _cases(cls):
+            yield Example(op, x, w, w[:1])
+        yield Example(cls(padding=(1, 1)), (2, 3, 5, 5), (4, 3, 3, 3))
+        yield Example(
+            cls(padding=(1, 1), act="relu"), (2, 3, 5, 5), (4, 3, 3, 3), (4,), (2, 4, 5, 5)
+        )
+
+
+@register
+class Conv2dGradData(Conv):
+    """dx of conv2d from dy and w: (conv_transpose(dy, w) + residual) * act'(saved)."""
+
+    name = "conv2d_grad_data"
+    size: Pair = (0, 0)  # of the image
+    act: str = ""
+
+    def infer(
+        self, dy: Value, w: Value, residual: Value | None = None, saved: Value | None = None
+    ) -> list[Spec]:
+        return [((dy.shape[0], w.shape[1] * self.groups, *self.size), dy.dtype)]
+
+    def lower(self, node: Node, b: Builder) -> None:
+        dy, w, residual, saved = (*node.inputs, None, None)[:4]
+        (dx,) = node.outputs
+        assert dy is not None and w is not None
+        extra = [None if v is None else b.channels_last(v) for v in (residual, saved)]
+        b.step(
+            "conv_bwd_data",
+            flops=self.flops(w.shape, dy.shape),
+            dy=b.channels_last(dy),
+            packed=self.packed(b, w, dx.shape[1], 1),
+            residual=extra[0],
+            saved=extra[1],
+            dx=b.new(dx, CHANNELS_LAST),
+            act=act_code(self.act, saved is not None),
+            **self.fields(dx.shape, w.shape, dy.shape),
+        )
+
+    def reference(
+        self, dy: Array, w: Array, residual: Array | None = None, saved: Array | None = None
+    ) -> Array:
+        (ph, pw), (h, v) = self.padding, self.size
+        dx = np.zeros((dy.shape[0], w.shape[1] * self.groups, h + 2 * ph, v + 2 * pw), dy.dtype)
+        for patch, tap, _, outs in _taps(self, dx, w.shape, *dy.shape[2:]):
+            patch += np.einsum("nkhw,kc->nchw", dy[:, outs], w[outs, :, tap[0], tap[1]])
+        dx = dx[:, :, ph : ph + h, pw : pw + v]
+        return finish(dx + (0 if residual is None else residual), self.act, saved)
+
+    @classmethod
+    def examples(cls) -> Iterable[Example]:
+        for op, x, w in _cases(Conv2d):
+            assert isinstance(op, Conv2d)
+            oh, ow = op.output_size(x, w)
+            yield Example(cls(**op.geometry, size=x[2:]), (x[0], w[0], oh, ow), w)
+        op = cls(padding=(1, 1), size=(5, 5), act="relu")
+        yield Example(op, (2, 4, 5, 5), (4, 3, 3, 3), (2, 3, 5, 5), (2, 3, 5, 5))
+
+
+@register
+class Conv2dGradWeight(Conv):
+    """dw and dbias of conv2d from x and dy."""
+
+    name = "conv2d_grad_weight"
+    kernel: Pair = (1, 1)
+
+    def infer(self, x: Value, dy: Value) -> list[Spec]:
+        k = dy.shape[1]
+        return [((k, x.shape[1] // self.groups, *self.kernel), x.dtype), ((k,), x.dtype)]
+
+    def lower(self, node: Node, b: Builder) -> None:
+        (x, dy), (dw, dbias) = node.inputs, node.outputs
+        assert x is not None and dy is not None
+        b.step(
+            "conv_bwd_weight",
+            flops=self.flops(dw.shape, dy.shape),
+            x=b.channels_last(x),
+            dy=b.channels_last(dy),
+            dw=b.new(dw, WEIGHT_ORDER),
+            dbias=b.new(dbias) if b.is_used(dbias) else None,
+            **self.fields(x.shape, dw.shape, dy.shape),
+        )
+
+    def reference(self, x: Array, dy: Array) -> tuple[Array, Array]:
+        shape = (dy.shape[1], x.shape[1] // self.groups, *self.kernel)
+        dw = np.zeros(shape, x.dtype)
+        for patch, tap, _, outs in _taps(self, _pad(x, self.padding), shape, *dy.shape[2:]):
+            dw[outs, :, tap[0], tap[1]] += np.einsum("nchw,nkhw->kc", patch, dy[:, outs])
+        return dw, dy.sum((0, 2, 3))
+
+    @classmethod
+    def examples(cls) -> Iterable[Example]:
+        for op, x, w in _cases(Conv2d):
+            assert isinstance(op, Conv2d)
+            oh, ow = op.output_size(x, w)
+            yield Example(cls(**op.geometry, kernel=w[2:]), x, (x[0], w[0], oh, ow))
+
+
+def _pad(x: Array, padding: Pair) -> Array:
+    (ph, pw) = padding
+    return np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+
+
+def _taps(op: Conv, x: Array, w: Shape, oh: int, ow: int) -> Iterable[Any]:
+    """For each group and kernel position: the window of padded x it meets, and its output channels."""
+    (sh, sw), (dh, dw) = op.stride, op.dilation
+    cg, kg = w[1], w[0] // op.groups
+    for g in range(op.groups):
+        outs = slice(g * kg, (g + 1) * kg)
+        for r in range(w[2]):
+            for s in range(w[3]):
+                rows = slice(r * dh, r * dh + sh * (oh - 1) + 1, sh)
+                cols = slice(s * dw, s * dw + sw * (ow - 1) + 1, sw)
+                yield x[:, g * cg : (g + 1) * cg, rows, cols], (r, s), g, outs
+
+
+def _cases(cls: type[Conv2d]) -> Iterable[tuple[Conv2d, Shape, Shape]]:
+    """Geometries and tails: op, shape of x, shape of w."""
+    for n in (1, 7, 15, 16, 17, 31, 32, 33):
+        yield cls(padding=(1, 1)), (2, n, 4, 5), (3, n, 3, 3)
+        yield cls(padding=(1, 1)), (2, 3, 4, 5), (n, 3, 3, 3)
+        yield cls(), (1, 2, 2, n + 1), (3, 2, 2, 2)
+    yield cls(stride=(2, 2), padding=(1, 1)), (2, 3, 7, 8), (5, 3, 3, 3)
+    yield cls(stride=(3, 2), padding=(2, 0)), (2, 3, 9, 8), (5, 3, 5, 1)
+    yield cls(dilation=(2, 3), padding=(2, 3)), (2, 3, 7, 8), (5, 3, 3, 3)
+    yield cls(stride=(2, 1), dilation=(1, 2)), (1, 2, 7, 9), (4, 2, 2, 3)
+    yield cls(stride=(3, 3)), (2, 4, 7, 7), (6, 4, 1, 1)
+    yield cls(groups=2, padding=(1, 1)), (2, 6, 5, 5), (4, 3, 3, 3)
+    yield cls(groups=17, padding=(1, 1)), (2, 17, 5, 5), (17, 1, 3, 3)
+    yield cls(groups=3, stride=(2, 2), padding=(1, 1)), (2, 3, 6, 6), (6, 1, 3, 3)
+    yield cls(padding=(3, 3), stride=(2, 2)), (1, 3, 11, 12), (4, 3, 7, 7)
+
+
+def pair(op: str, name: str, value: Any, least: int) -> Pair:
+    """An int or a pair of ints of at least `least`, as a pair; ValueError or TypeError otherwise."""
+    values = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+    if len(values) != 2 or not all(isinstance(v, (int, np.integer)) for v in values):
+        raise TypeError(f"{op}: {name}: expected an int or a pair of ints, got {value!r}")
+    if min(values) < least:
+        raise ValueError(f"{op}: {name}: expected at least {least}, got {value!r}")
+    return int(values[0]), int(values[1])
+
+
+def conv2d(
+    x: Any,
+    w: Any,
+    b: Any = None,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> Any:
+    """2-D convolution (cross-correlation), as torch.nn.functional.conv2d.
+
+    x (N, C, H, W), w (O, C/groups, kH, kW), b (O,) or None; returns (N, O, H', W') with
+    H' = floor((H + 2 padding - dilation (kH - 1) - 1) / stride) + 1. float32 or float64.
+    Raises ValueError or TypeError naming the argument that does not fit.
+    """
+    if groups < 1:
+        raise ValueError(f"conv2d: groups: expected at least 1, got {groups}")
+    op = Conv2d(
+        stride=pair("conv2d", "stride", stride, 1),
+        padding=pair("conv2d", "padding", padding, 0),
+        dilation=pair("conv2d", "dilation", dilation, 1),
+        groups=groups,
+    )
+    return apply(op, x, w, b)

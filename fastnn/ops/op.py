@@ -1,0 +1,161 @@
+"""What an op is: shape, gradient, kernel calls, NumPy reference and examples in one class.
+
+    @register
+    class Square(Op):
+        name = "square"
+        ...
+
+Attributes are annotated class attributes with defaults; Op(stride=(2, 2)) sets them by name. Two ops
+of the same class and attributes are equal. The registry is what the tests walk through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+
+from fastnn.graph import Array, Node, Shape, Storage, Value
+
+if TYPE_CHECKING:
+    from fastnn.plan.builder import Builder
+
+Spec = tuple[Shape, Any]  # shape, dtype
+REGISTRY: dict[str, type[Op]] = {}
+O = TypeVar("O", bound="type[Op]")
+
+
+class Op:
+    """Base of all ops. Subclasses say what they compute; instances carry the attributes."""
+
+    name: ClassVar[str] = ""
+    images: ClassVar[bool] = False  # wants its input image channels-last
+    integer_inputs: ClassVar[tuple[int, ...]] = ()  # positions that are not converted to float
+
+    def __init__(self, **attrs: Any) -> None:
+        for key, value in attrs.items():
+            if not hasattr(type(self), key):
+                raise TypeError(f"{self.name}: no attribute is called {key!r}")
+            setattr(self, key, value)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Hashable identity: class and attributes."""
+        return (type(self), *sorted(vars(self).items()))
+
+    def replace(self, **attrs: Any) -> Op:
+        """The same op with some attributes changed."""
+        return type(self)(**{**vars(self), **attrs})
+
+    def __repr__(self) -> str:
+        attrs = ", ".join(f"{k}={v}" for k, v in vars(self).items())
+        return f"{self.name}({attrs})"
+
+    def infer(self, *inputs: Any) -> list[Spec]:
+        """Shapes and dtypes of the outputs; raises ValueError or TypeError naming the argument."""
+        raise NotImplementedError
+
+    def grad(self, node: Node, *douts: Value | None) -> Sequence[Value | None]:
+        """Gradients for each input (None: there is none) from those of the outputs."""
+        raise NotImplementedError(f"{self.name} has no gradient, used at {node.line}")
+
+    def lower(self, node: Node, b: Builder) -> None:
+        """Emit the kernel calls that compute the node's outputs."""
+        raise NotImplementedError
+
+    def reference(self, *inputs: Any) -> Any:
+        """The same with NumPy, in the inputs' precision, as directly as can be."""
+        raise NotImplementedError
+
+    @classmethod
+    def examples(cls) -> Iterable[Example]:
+        """Small cases that the tests run: tails of every blocked dimension among them."""
+        raise NotImplementedError
+
+
+class Example:
+    """An op with its inputs: a shape stands for seeded normal numbers, an array for itself.
+
+    `smooth`: False where a numeric gradient does not exist everywhere (the inputs are then spread so
+    that no kink lies within the difference's step).
+    """
+
+    def __init__(self, op: Op, *inputs: Shape | Array | None, positive: bool = False) -> None:
+        self.op, self.inputs, self.positive = op, inputs, positive
+
+    def arrays(self, dtype: Any = np.float64) -> list[Array | None]:
+        """The inputs as arrays of `dtype` (integer arrays stay as they are)."""
+        rng = np.random.default_rng(0)
+        out: list[Array | None] = []
+        for x in self.inputs:
+            if isinstance(x, tuple):
+                values = rng.standard_normal(x)
+                out.append((np.abs(values) + 0.5 if self.positive else values).astype(dtype))
+            elif x is not None and x.dtype.kind == "f":
+                out.append(x.astype(dtype))
+            else:
+                out.append(x)
+        return out
+
+    def __repr__(self) -> str:
+        shapes = [x if isinstance(x, tuple) or x is None else x.shape for x in self.inputs]
+        return f"{self.op!r}{shapes}"
+
+
+def register(cls: O) -> O:
+    """Class decorator: put an op into the registry under its name."""
+    if cls.name in REGISTRY:
+        raise ValueError(f"op {cls.name!r} is registered twice")
+    REGISTRY[cls.name] = cls
+    return cls
+
+
+class Input(Op):
+    """A leaf that is bound at each run."""
+
+    name = "input"
+
+
+class StorageLeaf(Op):
+    """A leaf that lives in a Storage."""
+
+    name = "storage"
+    storage: Storage
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+
+# --- checks that many ops share -----------------------------------------------------------------
+
+
+def check_float(op: str, **values: Any) -> np.dtype[Any]:
+    """The common float dtype of the given values (None is skipped); TypeError names the odd one."""
+    dtype: np.dtype[Any] | None = None
+    for name, v in values.items():
+        if v is None:
+            continue
+        if v.dtype not in (np.float32, np.float64):
+            raise TypeError(f"{op}: {name}: expected float32 or float64, got {v.dtype}")
+        if dtype is not None and v.dtype != dtype:
+            raise TypeError(f"{op}: {name}: expected {dtype} like the others, got {v.dtype}")
+        dtype = v.dtype
+    assert dtype is not None
+    return dtype
+
+
+def check_ndim(op: str, name: str, value: Any, *allowed: int) -> None:
+    """ValueError if the value's number of dimensions is not among `allowed`."""
+    if len(value.shape) not in allowed:
+        expected = " or ".join(map(str, allowed))
+        raise ValueError(f"{op}: {name}: expected {expected} dimensions, got shape {value.shape}")
+
+
+def broadcast(op: str, *shapes: Shape) -> Shape:
+    """NumPy's broadcast of shapes; ValueError shows them."""
+    try:
+        return tuple(int(n) for n in np.broadcast_shapes(*shapes))
+    except ValueError:
+        shown = " and ".join(map(str, shapes))
+        raise ValueError(f"{op}: shapes {shown} cannot be broadcast together") from None

@@ -1,0 +1,324 @@
+"""Turns nodes into steps: ops ask the Builder where values lie and tell it which kernels to call.
+
+An op's lower() reads its inputs with ref() (any strides) or dense() (a wanted order, copied only if
+need be), makes room for its outputs with new() or shows them as views with alias(), and emits
+kernel calls with step(). finish() places all buffers in the arena and fills a core Program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import _core
+from fastnn.graph import Array, Node, Shape, Storage, Value, topological
+from fastnn.ops.op import Input, StorageLeaf
+from fastnn.layout import (
+    CHANNELS_LAST,
+    Buffer,
+    Ref,
+    Strides,
+    coalesce,
+    dense_strides,
+)
+from fastnn.plan.memory import place
+
+DTYPE_CODES = {
+    np.dtype(name): code
+    for code, name in enumerate(("float32", "float64", "uint8", "int8", "int16", "int32", "int64"))
+}
+HYPER_SIZE = 4  # step number, seed, learning rate, spare
+MAX_DIMS = 6  # of the copy and binary kernels
+
+
+class Source:
+    """What an Input leaf is bound to: an array of the batch itself, or rows of a larger one.
+
+    rows: number of rows of the array, of which `index` (a buffer of int64, None: the rows in order)
+    picks a batch.
+    """
+
+    def __init__(self, buffer: Buffer, rows: int | None = None, index: Ref | None = None) -> None:
+        self.buffer, self.rows, self.index = buffer, rows, index
+
+
+class StepRecord:
+    """One kernel call as it was emitted; pointers are still Refs."""
+
+    __slots__ = ("fields", "flops", "kernel", "label", "nbytes", "shape")
+
+    def __init__(self, kernel: str, fields: dict[str, Any], label: str, flops: int) -> None:
+        self.kernel, self.fields, self.label, self.flops = kernel, fields, label, flops
+        self.nbytes = 0
+        self.shape: Shape = ()
+
+
+class Builder:
+    """Collects the steps of one plan; see the module's docstring."""
+
+    def __init__(self, bits: int, arena: _core.Memory) -> None:
+        self.bits, self.arena = bits, arena
+        self.dtype = np.dtype(f"float{bits}")
+        self.program = _core.Program(bits, arena)
+        self.arena_space = self.program.memory_space(arena)
+        self.array_labels: list[str] = []  # what run() must bind, in order
+        self.steps: list[StepRecord] = []
+        self.sources: dict[Value, Source] = {}
+        self._memories: dict[_core.Memory, int] = {}
+        self._refs: dict[Value, Ref] = {}
+        self._targets: dict[Value, list[Ref]] = {}
+        self._consumers: dict[Value, list[Node]] = {}
+        self._label = ""
+        self._hyper: Buffer | None = None
+        self._orders: dict[int, tuple[int, ...]] = {}
+
+    # --- memory that exists outside the arena ---
+
+    def memory(self, memory: _core.Memory, nbytes: int, offset: int = 0, label: str = "") -> Buffer:
+        """A fixed buffer inside a Memory."""
+        if memory not in self._memories:
+            self._memories[memory] = self.program.memory_space(memory)
+        return Buffer(nbytes, label, self._memories[memory], offset)
+
+    def array(self, label: str, nbytes: int, dtype: Any) -> Buffer:
+        """A fixed buffer that run() binds to an array, in the order of these calls."""
+        self.array_labels.append(label)
+        return Buffer(nbytes, label, self.program.array_space(nbytes, dtype))
+
+    def storage(self, storage: Storage) -> Ref:
+        """Where a storage lies."""
+        buffer = self.memory(storage.memory, storage.nbytes, storage.offset, "storage")
+        strides = dense_strides(storage.shape, storage.order)
+        return Ref(buffer, storage.shape, strides, storage.dtype)
+
+    def constant(self, array: Array) -> Ref:
+        """Numbers that the plan brings along."""
+        return self.storage(Storage(array))
+
+    def hyper(self) -> Ref:
+        """The scalars of a step, float64: step number, seed, learning rate..., bound at each run."""
+        if self._hyper is None:
+            self._hyper = self.array("hyper", 8 * HYPER_SIZE, np.float64)
+        return Ref(self._hyper, (HYPER_SIZE,), (1,), np.dtype(np.float64))
+
+    def element_order(self, value: Value, key: int) -> tuple[int, ...]:
+        """The order that a random op's first call saw its elements in, for all calls with its key."""
+        return self._orders.setdefault(key, self.ref(value).order)
+
+    def target(self, value: Value, ref: Ref) -> None:
+        """Ask that `value` ends up in `ref`: written there at once if its producer can, else copied."""
+        self._targets.setdefault(value, []).append(ref)
+
+    # --- where values lie ---
+
+    def ref(self, value: Value) -> Ref:
+        """Where `value` lies, with whatever strides."""
+        ref = self._refs.get(value)
+        if ref is None:
+            if isinstance(value.node.op, StorageLeaf):
+                ref = self.storage(value.node.op.storage)
+            else:
+                ref = self._load_input(value)
+            self._refs[value] = ref
+        return ref
+
+    def dense(self, value: Value, order: Sequence[int] | None = None) -> Ref:
+        """`value` without gaps in this order of dimensions (row-major by default)."""
+        ref = self.ref(value)
+        order = tuple(range(value.ndim)) if order is None else order
+        return ref if ref.is_dense(order) else self.copied(ref, order)
+
+    def channels_last(self, value: Value) -> Ref:
+        """An image, (N, C, H, W), lying as N, H, W, C."""
+        return self.dense(value, CHANNELS_LAST)
+
+    def copied(self, ref: Ref, order: Sequence[int]) -> Ref:
+        """A dense copy in this order."""
+        out = self.temp(ref.shape, ref.dtype, order)
+        self.copy(ref, out)
+        return out
+
+    def copy(self, source: Ref, out: Ref) -> None:
+        """Emit a copy between two strided places of one shape."""
+        order = out.order
+        shape = tuple(source.shape[d] for d in order)
+        dims, (xs, ys) = coalesce(
+            shape,
+            tuple(source.strides[d] for d in order),
+            tuple(out.strides[d] for d in order),
+        )
+        self.step("copy", x=source, y=out, **six("d", dims, 1), **six("xs", xs), **six("ys", ys))
+
+    def binary(
+        self, op: int, left: Ref, right: Ref, out: Ref, dims: list[int], *strides: list[int]
+    ) -> None:
+        """Emit an elementwise step over coalesced dimensions."""
+        a_strides, b_strides = strides
+        sizes = {**six("d", dims, 1), **six("as", a_strides), **six("bs", b_strides)}
+        self.step("binary", a=left, b=right, y=out, op=op, **sizes)
+
+    def temp(self, shape: Shape, dtype: Any = None, order: Sequence[int] | None = None) -> Ref:
+        """New room in the arena, dense in this order."""
+        dtype = np.dtype(dtype or self.dtype)
+        size = int(np.prod(shape, dtype=np.int64))
+        order = tuple(range(len(shape))) if order is None else order
+        return Ref(
+            Buffer(size * dtype.itemsize, self._label), shape, dense_strides(shape, order), dtype
+        )
+
+    def new(self, value: Value, order: Sequence[int] | None = None) -> Ref:
+        """Room for an output, dense in this order; its final place if it has one of that order."""
+        order = tuple(range(value.ndim)) if order is None else tuple(order)
+        for target in self._targets.get(value, ()):
+            if target.is_dense(order):
+                self._refs[value] = target
+                return target
+        ref = self._refs[value] = self.temp(value.shape, value.dtype, order)
+        return ref
+
+    def alias(self, value: Value, ref: Ref) -> None:
+        """`value` is a view of what lies at `ref`."""
+        self._refs[value] = ref
+
+    def is_used(self, value: Value) -> bool:
+        """True if a node of this plan or a target reads `value`."""
+        return value in self._consumers or value in self._targets
+
+    def image_consumer(self, value: Value) -> bool:
+        """True if an op that wants channels-last images reads `value`."""
+        return any(node.op.images for node in self._consumers.get(value, ()))
+
+    def buffer_bytes(self, kernel: str, **numbers: Any) -> int:
+        """Bytes of the kernel's `work` or `packed` buffer for these integers."""
+        return int(_core.buffer_bytes(kernel, self.bits, **numbers))
+
+    # --- steps ---
+
+    def step(self, kernel: str, flops: int = 0, **fields: Any) -> None:
+        """Emit a kernel call; pointers are Refs or None. A `work` buffer is made if it needs one."""
+        if "work" in _core.kernels()[kernel]:
+            numbers = {k: v for k, v in fields.items() if isinstance(v, (int, float))}
+            nbytes = self.buffer_bytes(kernel, **numbers)
+            if nbytes:
+                fields["work"] = self.temp((nbytes,), np.uint8)
+        record = StepRecord(kernel, fields, self._label, flops)
+        for ref in fields.values():
+            if isinstance(ref, Ref):
+                ref.buffer.last = len(self.steps)
+                if ref.buffer.first < 0:
+                    ref.buffer.first = len(self.steps)
+                record.nbytes += ref.size * ref.dtype.itemsize
+                record.shape = ref.shape
+        self.steps.append(record)
+
+    def lower(self, outputs: Sequence[Value]) -> None:
+        """Emit the steps of every node that `outputs` need, then fill the targets."""
+        nodes = topological(outputs)
+        for node in nodes:
+            for value in node.inputs:
+                if value is not None:
+                    self._consumers.setdefault(value, []).append(node)
+        for node in nodes:
+            if not isinstance(node.op, (Input, StorageLeaf)):
+                self._label = node.op.name
+                node.op.lower(node, self)
+        self._label = "copy"
+        for value, targets in self._targets.items():
+            ref = self.ref(value)
+            for target in targets:
+                if target is not ref:
+                    self.copy(ref, target)
+
+    def label(self, text: str) -> None:
+        """Name the steps that follow in the printed plan."""
+        self._label = text
+
+    def finish(self, poison: bool = False) -> None:
+        """Place the buffers and fill the program. poison: no reuse, and NaN in what is done with."""
+        buffers: dict[int, Buffer] = {}
+        for record in self.steps:
+            for ref in record.fields.values():
+                if isinstance(ref, Ref) and ref.buffer.space is None:
+                    buffers[id(ref.buffer)] = ref.buffer
+        self.arena_bytes = place(list(buffers.values()), reuse=not poison)
+        dying: dict[int, list[Buffer]] = {}
+        for buffer in buffers.values():
+            buffer.space = self.arena_space
+            dying.setdefault(buffer.last, []).append(buffer)
+        self.arena.ensure(self.arena_bytes)
+        for i, record in enumerate(self.steps):
+            self.program.add(record.kernel, _resolve(record.fields))
+            for buffer in dying.get(i, ()) if poison else ():
+                count = buffer.nbytes // (self.bits // 8)
+                pointer = (buffer.space, buffer.offset)
+                self.program.add("fill", {"y": pointer, "n": count, "value": float("nan")})
+
+    # --- inputs ---
+
+    def _load_input(self, value: Value) -> Ref:
+        """An Input leaf that an op reads as it is: in place, or gathered by rows."""
+        source = self.sources[value]
+        if source.rows is None:
+            strides = dense_strides(value.shape, range(value.ndim))
+            return Ref(source.buffer, value.shape, strides, value.dtype)
+        if value.dtype == self.dtype:
+            return self.take(value, value)
+        ref = self.temp(value.shape, np.int64)
+        row_size = ref.size // max(1, value.shape[0])
+        self.step(
+            "take_labels",
+            src=self._source_ref(value),
+            idx=source.index,
+            out=ref,
+            rows=value.shape[0],
+            src_rows=source.rows,
+            row_size=row_size,
+            dtype=DTYPE_CODES[value.dtype],
+        )
+        return ref
+
+    def take(
+        self, value: Value, out: Value, scale: Ref | None = None, shift: Ref | None = None
+    ) -> Ref:
+        """Emit the load of Input `value` as float `out`, converted, scaled and channels-last."""
+        source = self.sources[value]
+        n, row = value.shape[0], value.shape[1:]
+        images = len(row) == 3 and (scale is not None or self.image_consumer(out))
+        ref = self.new(out, CHANNELS_LAST if images else None)
+        channels = row[0] if images else 1
+        self.step(
+            "take",
+            src=self._source_ref(value),
+            idx=source.index,
+            scale=scale,
+            shift=shift,
+            out=ref,
+            rows=n,
+            src_rows=n if source.rows is None else source.rows,
+            c=channels,
+            hw=int(np.prod(row, dtype=np.int64)) // channels,
+            dtype=DTYPE_CODES[value.dtype],
+        )
+        return ref
+
+    def _source_ref(self, value: Value) -> Ref:
+        strides: Strides = dense_strides(value.shape, range(value.ndim))
+        return Ref(self.sources[value].buffer, value.shape, strides, value.dtype)
+
+
+def six(name: str, numbers: Sequence[int], fill: int = 0) -> dict[str, int]:
+    """Fields name0..name5 of a six-dimensional kernel, outermost first, padded in front."""
+    if len(numbers) > MAX_DIMS:
+        raise NotImplementedError(f"more than {MAX_DIMS} separate dimensions in one operation")
+    padded = [fill] * (MAX_DIMS - len(numbers)) + list(numbers)
+    return {f"{name}{i}": n for i, n in enumerate(padded)}
+
+
+def _resolve(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: (x.buffer.space, x.buffer.offset + x.offset) if isinstance(x, Ref) else x
+        for name, x in fields.items()
+    }
+
