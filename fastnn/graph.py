@@ -45,6 +45,14 @@ class Storage:
         self.offset = 0
         self.array[...] = array
 
+    @classmethod
+    def placed(cls, like: Storage, memory: Memory, offset: int) -> Storage:
+        """A storage shaped as `like` over what lies in `memory` at byte `offset`."""
+        storage = Storage.__new__(Storage)
+        storage.shape, storage.dtype, storage.order = like.shape, like.dtype, like.order
+        storage.memory, storage.offset = memory, offset
+        return storage
+
     @property
     def nbytes(self) -> int:
         """Bytes it takes, up to the next cache line."""
@@ -57,6 +65,13 @@ class Storage:
         physical = [self.shape[d] for d in self.order]
         view = self.memory.view(self.offset, physical, self.dtype)
         return view.transpose(np.argsort(self.order)) if self.order else view
+
+    def convert(self, dtype: Any) -> None:
+        """Hold the same numbers as another dtype, in memory of its own."""
+        old = self.array
+        self.dtype = np.dtype(dtype)
+        self.memory, self.offset = Memory(self.nbytes), 0
+        self.array[...] = old
 
     def move(self, memory: Memory, offset: int) -> None:
         """Move the content to `memory` at byte `offset`; views made before keep the old memory."""
@@ -176,6 +191,8 @@ class Trace(local):
 
     def __init__(self) -> None:
         self.active = False
+        self.dtype: Any = None  # what inputs of other dtypes are converted to
+        self.counters: list[Any] = []
         self.updates: list[tuple[Storage, Value, float, float]] = []
         self.leaves: dict[int, Value] = {}
         self.keys = 0
@@ -185,12 +202,12 @@ _trace = Trace()
 
 
 @contextmanager
-def tracing() -> Iterator[Trace]:
+def tracing(dtype: Any = None) -> Iterator[Trace]:
     """Collect leaves, buffer updates and random keys of the calls inside; traces do not nest."""
     if _trace.active:
         raise RuntimeError("a model is already being traced in this thread")
     _trace.__init__()  # type: ignore[misc]
-    _trace.active = True
+    _trace.active, _trace.dtype = True, dtype
     try:
         yield _trace
     finally:
@@ -218,6 +235,11 @@ def input_value(name: str, shape: Shape, dtype: Any) -> Value:
 def update(storage: Storage, value: Value, t: float, scale: float = 1.0) -> None:
     """At the end of the step: storage = (1 - t) * storage + t * scale * value."""
     _trace.updates.append((storage, value, t, scale))
+
+
+def count_batch(owner: Any) -> None:
+    """Let whoever runs this plan add the batches it ran to owner.num_batches_tracked."""
+    _trace.counters.append(owner)
 
 
 def next_key() -> int:
@@ -251,6 +273,9 @@ def record(op: Op, *inputs: Any) -> Node:
     """A new node; arrays among the inputs become constants. Raises what op.infer raises."""
     like = next(x for x in inputs if isinstance(x, Value))
     values = tuple(_as_value(x, like) for x in inputs)
+    if _trace.active and _trace.dtype is not None:
+        keep = op.integer_inputs
+        values = tuple(v if i in keep else _as_float(v) for i, v in enumerate(values))
     return Node(op, values, op.infer(*values), caller())
 
 
@@ -263,6 +288,18 @@ def _as_value(x: Any, like: Value) -> Value | None:
     if array.dtype.kind in "fiub" and like.dtype.kind == "f":
         array = array.astype(like.dtype)
     return storage_value(Storage(array))
+
+
+def _as_float(value: Value | None) -> Value | None:
+    """An Input of another dtype than the model's, converted (once a trace)."""
+    from fastnn.ops.load import convert
+    from fastnn.ops.op import Input
+
+    if value is None or value.dtype == _trace.dtype or not isinstance(value.node.op, Input):
+        return value
+    if id(value) not in _trace.leaves:
+        _trace.leaves[id(value)] = convert(value, _trace.dtype)
+    return _trace.leaves[id(value)]
 
 
 def caller() -> str:

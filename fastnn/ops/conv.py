@@ -69,9 +69,9 @@ class Conv(Op):
         b.step("conv_pack", w=b.dense(w, WEIGHT_ORDER), packed=out, **fields)
         return out
 
-    def flops(self, w: Shape, y: Shape) -> int:
-        """Multiplications and additions, padding counted."""
-        return 2 * int(np.prod(y, dtype=np.int64)) * w[1] * w[2] * w[3]
+    def macs(self, w: Shape, y: Shape) -> int:
+        """Multiply-adds, those with padding counted."""
+        return int(np.prod(y, dtype=np.int64)) * w[1] * w[2] * w[3]
 
 
 @register
@@ -114,7 +114,7 @@ class Conv2d(Conv):
         assert x is not None and w is not None
         b.step(
             "conv_fwd",
-            flops=self.flops(w.shape, y.shape),
+            flops=self.flops(node),
             x=b.channels_last(x),
             packed=self.packed(b, w, x.shape[1], 0),
             bias=None if bias is None else b.dense(bias),
@@ -123,6 +123,11 @@ class Conv2d(Conv):
             act=act_code(self.act, False),
             **self.fields(x.shape, w.shape, y.shape),
         )
+
+    def flops(self, node: Node) -> int:
+        w = node.inputs[1]
+        assert w is not None
+        return 2 * self.macs(w.shape, node.outputs[0].shape)
 
     def reference(
         self, x: Array, w: Array, bias: Array | None = None, residual: Array | None = None
@@ -166,7 +171,7 @@ class Conv2dGradData(Conv):
         extra = [None if v is None else b.channels_last(v) for v in (residual, saved)]
         b.step(
             "conv_bwd_data",
-            flops=self.flops(w.shape, dy.shape),
+            flops=2 * self.macs(w.shape, dy.shape),
             dy=b.channels_last(dy),
             packed=self.packed(b, w, dx.shape[1], 1),
             residual=extra[0],
@@ -212,7 +217,7 @@ class Conv2dGradWeight(Conv):
         assert x is not None and dy is not None
         b.step(
             "conv_bwd_weight",
-            flops=self.flops(dw.shape, dy.shape),
+            flops=2 * self.macs(dw.shape, dy.shape),
             x=b.channels_last(x),
             dy=b.channels_last(dy),
             dw=b.new(dw, WEIGHT_ORDER),

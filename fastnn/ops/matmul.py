@@ -86,7 +86,7 @@ class MatMul(Op):
         count = int(np.prod(batch, dtype=np.int64))
         b.step(
             "gemm",
-            flops=2 * count * m * n * k,
+            flops=self.flops(node),
             a=a_ref,
             b=b_ref,
             bias=None if bias is None else b.dense(bias),
@@ -112,6 +112,11 @@ class MatMul(Op):
             beta=0.0,
             act=act_code(self.act, saved is not None),
         )
+
+    def flops(self, node: Node) -> int:
+        a = node.inputs[0]
+        assert a is not None
+        return 2 * node.outputs[0].size * a.shape[-1]
 
     def reference(
         self,

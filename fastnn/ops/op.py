@@ -64,6 +64,10 @@ class Op:
         """Emit the kernel calls that compute the node's outputs."""
         raise NotImplementedError
 
+    def flops(self, node: Node) -> int:
+        """Multiplications and additions, where they dominate; 0 where memory does."""
+        return 0
+
     def reference(self, *inputs: Any) -> Any:
         """The same with NumPy, in the inputs' precision, as directly as can be."""
         raise NotImplementedError

@@ -118,7 +118,24 @@ class Plan:
             hyper if label == "hyper" else next(taken if label.startswith("output") else given)
             for label in self.builder.array_labels
         )
-        self.program.run(bound)
+        self.execute(bound)
+
+    def execute(
+        self, arrays: tuple[Array, ...], iterations: int = 1, strides: dict[int, int] | None = None
+    ) -> None:
+        """Program.run, its errors in the user's words."""
+        try:
+            self.program.run(arrays, iterations, strides)
+        except _core.KernelError as error:
+            raise self._explain(error) from None
+
+    def _explain(self, error: _core.KernelError) -> Exception:
+        label = self.builder.steps[error.step].label if not self.debug else f"step {error.step}"
+        if error.status == _core.BAD_LABEL:
+            return ValueError(f"{label}: labels: a label lies outside 0..number of classes - 1")
+        if error.status == _core.BAD_INDEX:
+            return IndexError(f"{label}: an index lies outside the array")
+        return MemoryError(f"{label}: no memory for a thread's scratch")
 
     def __str__(self) -> str:
         """The steps: kernel, what it is for, shape, bytes touched, FLOPs."""

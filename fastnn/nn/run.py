@@ -1,0 +1,142 @@
+"""Tracing models and running them: the plan of a model for given shapes, looked up or made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import _core
+from fastnn.graph import Array, Storage, Value, input_value, tracing
+from fastnn.nn.module import Module, Parameter, changes
+from fastnn.plan.plan import Plan
+
+KEPT = 64  # plans of one model; the oldest goes first
+
+
+class Traced:
+    """A model's output for symbolic inputs, and what its layers asked for on the side."""
+
+    def __init__(self, function: Callable[..., Any], inputs: Sequence[Value], dtype: Any) -> None:
+        with tracing(dtype) as trace:
+            self.inputs = list(inputs)
+            self.output: Any = function(*inputs)
+            self.updates = list(trace.updates)
+            self.counters = list(trace.counters)
+            self.leaves = list(trace.leaves.values())
+
+    def count(self, batches: int) -> None:
+        """Add batches to the modules that count them."""
+        for module in self.counters:
+            module.num_batches_tracked.data[...] += batches
+
+
+class Plans:
+    """The plans of one model, all in one arena; forgotten when the model changes."""
+
+    def __init__(self, model: Module) -> None:
+        self.model = model
+        self.arena = _core.Memory(0)
+        self._plans: dict[Any, Any] = {}
+        self._seen = -1
+        self._signature: Any = None
+
+    def get(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What make() returned for this key and the model as it is now."""
+        if self._seen != changes():
+            self._signature = signature(self.model)
+            self._seen = changes()
+        key = (self._signature, key)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = make()
+            self._plans[key] = plan
+            while len(self._plans) > KEPT:
+                del self._plans[next(iter(self._plans))]
+        return plan
+
+
+def signature(model: Module) -> tuple[Any, ...]:
+    """Everything about a model that a plan depends on, as something to compare."""
+    parts: list[Any] = [_core.isa()]
+    for module in model.modules():
+        parts.append(id(module))
+        for name, attribute in vars(module).items():
+            if isinstance(attribute, Storage):
+                frozen = not isinstance(attribute, Parameter) or not attribute.requires_grad
+                place = (id(attribute.memory), attribute.offset, attribute.dtype.char)
+                parts.append((name, id(attribute), frozen, *place))
+            elif isinstance(attribute, (int, float, str, tuple, type(None))):
+                parts.append((name, attribute))
+    return tuple(parts)
+
+
+def plans_of(model: Module) -> Plans:
+    """The model's plans; they live and die with it."""
+    plans = vars(model).get("_plans")
+    if not isinstance(plans, Plans) or plans.model is not model:
+        plans = Plans(model)
+        object.__setattr__(model, "_plans", plans)
+    return plans
+
+
+def model_dtype(model: Module, *arrays: Any) -> np.dtype[Any]:
+    """The dtype of the model's parameters; without any, that of the first float array, or float32."""
+    for parameter in model.parameters():
+        return parameter.dtype
+    floats = [a.dtype for a in arrays if a is not None and a.dtype in (np.float32, np.float64)]
+    return floats[0] if floats else np.dtype(np.float32)
+
+
+def as_array(name: str, x: Any) -> Array:
+    """Numbers as a C-contiguous native array; TypeError names the argument otherwise."""
+    array = np.asarray(x)
+    if array.dtype.kind == "b":
+        array = array.astype(np.uint8)
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        array = array.astype(np.int64)
+    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
+        array = array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: expected an array of numbers, got {array.dtype}")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return np.ascontiguousarray(array).reshape(array.shape)
+
+
+def run(model: Module, inputs: tuple[Any, ...]) -> Any:
+    """model(*arrays): returns the output as an array, or a tuple of arrays."""
+    arrays = [as_array(f"input {i}", x) for i, x in enumerate(inputs)]
+    key = ("call", *[(a.shape, a.dtype.char) for a in arrays])
+    runner = plans_of(model).get(key, lambda: _Call(model, arrays))
+    return runner(arrays)
+
+
+class _Call:
+    """A plan that returns what forward returned."""
+
+    def __init__(self, model: Module, arrays: Sequence[Array]) -> None:
+        leaves = [input_value(f"input {i}", a.shape, a.dtype) for i, a in enumerate(arrays)]
+        dtype = model_dtype(model, *arrays)
+        self.traced = Traced(model.forward, leaves, dtype)
+        outputs = self.traced.output
+        self.single = isinstance(outputs, Value)
+        self.plan = Plan(dtype.itemsize * 8, plans_of(model).arena)
+        for leaf in leaves:
+            self.plan.input(leaf)
+        for v in (outputs,) if self.single else outputs:
+            if not isinstance(v, Value):
+                raise TypeError(f"forward: expected to return symbolic values, got {type(v)}")
+            self.plan.output(v)
+        self.plan.updates(self.traced.updates)
+        self.plan.compute()
+        self.plan.build()
+        self.calls = 0
+
+    def __call__(self, arrays: Sequence[Array]) -> Any:
+        self.calls += 1
+        hyper = np.array([self.calls, 0.0, 0.0, 0.0])
+        outputs = self.plan(*arrays, hyper=hyper)
+        self.traced.count(1)
+        return outputs[0] if self.single else outputs

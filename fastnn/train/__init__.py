@@ -1,0 +1,7 @@
+"""Training: Trainer, History, value_and_grad."""
+
+from fastnn.train.grad import value_and_grad
+from fastnn.train.history import History
+from fastnn.train.trainer import Trainer
+
+__all__ = ["History", "Trainer", "value_and_grad"]

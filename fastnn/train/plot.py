@@ -1,0 +1,30 @@
+"""Curves of a History, drawn by matplotlib."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastnn.train.history import History
+
+
+def plot_history(history: History, path: Any = None) -> Any:
+    """One panel for each quantity, training and validation in one; ImportError names the extra."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install 'fastnn-cpu[plot]'") from error
+    names = [name for name in history if not name.startswith("val_")]
+    figure = Figure(figsize=(5 * max(1, len(names)), 3.6), layout="constrained")
+    for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+            if key in history:
+                epochs = range(1, len(history[key]) + 1)
+                axis.plot(epochs, history[key], marker="o", markersize=3, label=label)
+        axis.set(xlabel="epoch", ylabel=name)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure
