@@ -37,14 +37,16 @@ def rng():
 
 @pytest.fixture
 def guarded():
-    """guarded(shape, dtype) -> an array between guard bytes, which the test's end checks."""
+    """guarded(shape, dtype, fill) -> an array between guard bytes, which the test's end checks."""
     blocks = []
 
-    def make(shape, dtype):
+    def make(shape, dtype, fill=np.nan):
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         block = np.full(size + 256, 0xA5, np.uint8)
         blocks.append((block, size))
-        return block[128 : 128 + size].view(dtype).reshape(shape)
+        array = block[128 : 128 + size].view(dtype).reshape(shape)
+        array[...] = fill
+        return array
 
     yield make
     for block, size in blocks:

@@ -1,0 +1,152 @@
+/* One thread's share of a matrix product, on the tiles of gemm_tile.h.
+ *
+ *            n
+ *        +-------+             panel: up to NR columns of b, packed or in place
+ *      k |b| |   |             tile:  up to MR rows of a against a panel, in registers
+ *        +-------+             block: all tiles of all panels; operands are read in place where
+ *   +--+ +-------+                    their strides allow it
+ * m |a | |c| |   |             k is walked in steps of KC; c holds the sums in between.
+ *   +--+ +-------+
+ */
+#ifndef FNN_GEMM_BLOCK_H
+#define FNN_GEMM_BLOCK_H
+
+#include "epilogue.h"
+#include "gemm_pack.h"
+#include "gemm_tile.h"
+#include "threads.h"
+
+enum { KC = 384 };
+
+typedef struct {
+    const T *at;
+    int64_t rs, cs;
+} matrix;
+
+/* Where sums go, and what is done to them on the way. */
+typedef struct {
+    T *c;
+    const T *bias, *residual, *saved;
+    int64_t c_rs, residual_rs, saved_rs;
+    T beta;
+    int act;
+} output;
+
+/* Sums may be written (beta = 0) or added (beta = 1) to c as they are. */
+FNN_INLINE int is_plain(const output *o) {
+    return !o->bias && !o->residual && o->act == FNN_ACT_NONE && (o->beta == 0 || o->beta == 1);
+}
+
+FNN_INLINE void finish_as(int act, const output *o, int64_t row, int64_t col, int64_t rows,
+                          int64_t cols, const T *sums, int64_t sums_rs) {
+    for (int64_t i = row; i < row + rows; i++, sums += sums_rs) {
+        T *c = o->c + i * o->c_rs + col;
+        for (int64_t j = 0; j < cols; j += VL) {
+            int64_t left = cols - j;
+            V sum = load_upto(sums + j, left), saved = {0};
+            if (o->beta != 0) sum += o->beta * load_upto(c + j, left);
+            if (o->bias) sum += load_upto(o->bias + col + j, left);
+            if (o->residual) sum += load_upto(o->residual + i * o->residual_rs + col + j, left);
+            if (epilogue_reads_saved(act))
+                saved = load_upto(o->saved + i * o->saved_rs + col + j, left);
+            store_upto(c + j, epilogue(act, sum, saved), left);
+        }
+    }
+}
+
+/* Takes rows x cols finished sums to their place at (row, col). */
+static void finish(const output *o, int64_t row, int64_t col, int64_t rows, int64_t cols,
+                   const T *sums, int64_t sums_rs) {
+#define FINISH(act)                                                                                \
+    case act:                                                                                      \
+        finish_as(act, o, row, col, rows, cols, sums, sums_rs);                                    \
+        break;
+    switch (o->act) {
+        FINISH(FNN_ACT_NONE)
+        FINISH(FNN_ACT_RELU)
+        FINISH(FNN_ACT_SIGMOID)
+        FINISH(FNN_ACT_TANH)
+        FINISH(FNN_GRAD_RELU)
+        FINISH(FNN_GRAD_SIGMOID)
+        FINISH(FNN_GRAD_TANH)
+    }
+#undef FINISH
+}
+
+/* The output of one step through k: what was given is added first, the activation comes last. */
+static output step_output(const output *o, int first, int last) {
+    output step = *o;
+    if (!first) {
+        step.bias = step.residual = NULL;
+        step.beta = 1;
+    }
+    if (!last) step.act = FNN_ACT_NONE;
+    return step;
+}
+
+/* One tile of c at (row, col). */
+FNN_INLINE void tile_at(int64_t mr, int64_t cols, int64_t k, const T *a, int64_t a_rs, int64_t a_cs,
+                        const T *b, int64_t b_rs, const output *o, int64_t row, int64_t col) {
+    tile_fn run = tiles[mr - 1][(cols + VL - 1) / VL - 1];
+    if (is_plain(o) && cols % VL == 0) {
+        run(k, a, a_rs, a_cs, b, b_rs, o->c + row * o->c_rs + col, o->c_rs, o->beta != 0);
+    } else {
+        T sums[MR * NR] __attribute__((aligned(FNN_VBYTES)));
+        run(k, a, a_rs, a_cs, b, b_rs, sums, NR, 0);
+        finish(o, row, col, mr, cols, sums, NR);
+    }
+}
+
+/* One panel of b against tiles of `height` rows of a, in place. */
+static void panel(matrix a, int64_t height, int64_t rows, const T *b, int64_t b_rs, int64_t cols,
+                  int64_t k, const output *o, int64_t col) {
+    for (int64_t r = 0; r < rows; r += height)
+        tile_at(rows - r < height ? rows - r : height, cols, k, a.at + r * a.rs, a.rs, a.cs, b,
+                b_rs, o, r, col);
+}
+
+/* The same with packed tiles of MR rows (the last may have fewer), at (row, col) of c. */
+static void packed_panel(const T *a, int64_t rows, const T *b, int64_t b_rs, int64_t cols,
+                         int64_t k, const output *o, int64_t row, int64_t col) {
+    for (int64_t r = 0; r < rows; r += MR) {
+        int64_t mr = rows - r < MR ? rows - r : MR;
+        tile_at(mr, cols, k, a + r * k, 1, mr, b, b_rs, o, row + r, col);
+    }
+}
+
+/* Rows of each tile, so that all have about as many. */
+FNN_INLINE int64_t tile_height(int64_t m) {
+    int64_t count = (m + MR - 1) / MR;
+    return count > 1 ? (m + count - 1) / count : MR;
+}
+
+/* c[m, n] by one thread; false where memory is out. */
+static int block(matrix a, matrix b, int64_t m, int64_t n, int64_t k, const output *o) {
+    int64_t height = tile_height(m), p = 0;
+    int in_place = b.cs == 1;
+    T *packed = NULL;
+    if (!in_place || n % VL != 0) {
+        packed = fnn_scratch((size_t)(k < KC ? k : KC) * NR * sizeof(T));
+        if (!packed) return 0;
+    }
+    do {
+        int64_t depth = k - p < KC ? k - p : KC;
+        output step = step_output(o, p == 0, p + depth == k);
+        for (int64_t j = 0; j < n; j += NR) {
+            int64_t cols = n - j < NR ? n - j : NR;
+            const T *at = b.at + p * b.rs + j * b.cs;
+            int64_t b_rs = b.rs;
+            if (!in_place || cols % VL != 0) {
+                b_rs = (cols + VL - 1) / VL * VL;
+                pack(packed, b_rs, cols, depth, at, b.cs, b.rs);
+                at = packed;
+            }
+            matrix part = {a.at + p * a.cs, a.rs, a.cs};
+            panel(part, height, m, at, b_rs, cols, depth, &step, j);
+        }
+        p += depth;
+    } while (p < k);
+    return 1;
+}
+
+#endif
