@@ -1,7 +1,7 @@
 /* The epilogue of gemm, conv and pooling: an activation, or the product with one's derivative.
  *
- * `act` is a fnn_act. Hand it over as a constant (a switch outside of the loops over an inlined body)
- * so that the switch below folds away.
+ * `act` is a fnn_act. Hand it over as a constant (a switch outside of the loops over an inlined
+ * body) so that the switch below folds away.
  */
 #ifndef FNN_EPILOGUE_H
 #define FNN_EPILOGUE_H

@@ -1,8 +1,9 @@
-/* The microkernels of gemm: c[mr, nv * VL] = (add ? c : 0) + a[mr, k] b[k, nv * VL], all in registers.
+/* The microkernels of gemm: c[mr, nv * VL] = (add ? c : 0) + a[mr, k] b[k, nv * VL], all in
+ * registers.
  *
- * One function for each height up to FNN_MR and each width up to FNN_NV vectors, so that the edges of
- * a matrix cost no more than their share. `a` has any strides (packed: a_rs = 1, a_cs = the height);
- * b and c have unit column stride and are read and written in whole vectors.
+ * One function for each height up to FNN_MR and each width up to FNN_NV vectors, so that the edges
+ * of a matrix cost no more than their share. `a` has any strides (packed: a_rs = 1, a_cs = the
+ * height); b and c have unit column stride and are read and written in whole vectors.
  */
 #ifndef FNN_GEMM_TILE_H
 #define FNN_GEMM_TILE_H
@@ -22,8 +23,8 @@ typedef void (*tile_fn)(TILE_PARAMETERS);
 FNN_INLINE T element(const char *row, int64_t bytes) { return *(const T *)(row + bytes); }
 
 FNN_INLINE void tile(int mr, int nv, TILE_PARAMETERS) {
-    /* Four rows of a share one pointer, at offsets 0, 1, 2 and 3 strides: the addressing modes reach
-     * them, and all rows' pointers fit the general registers. */
+    /* Four rows of a share one pointer, at offsets 0, 1, 2 and 3 strides: the addressing modes
+     * reach them, and all rows' pointers fit the general registers. */
     int64_t stride = a_rs * (int64_t)sizeof(T), stride3 = 3 * stride;
     const char *rows[(MR + 3) / 4];
     OPAQUE(stride3);
@@ -79,8 +80,7 @@ FNN_INLINE void tile(int mr, int nv, TILE_PARAMETERS) {
 #elif FNN_MR == 8
 #define FOR_HEIGHTS(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8)
 #elif FNN_MR == 14
-#define FOR_HEIGHTS(f)                                                                             \
-    f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12) f(13) f(14)
+#define FOR_HEIGHTS(f) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12) f(13) f(14)
 #endif
 
 FOR_HEIGHTS(TILES)

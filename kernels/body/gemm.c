@@ -1,8 +1,8 @@
 /* Matrix products: how the work is cut, by shape alone, and handed to the pool.
  *
- * Small products are one block. Otherwise either b and a are packed step by step into `work`, shared
- * by all threads (large), or rows, columns, k and the batch are cut into independent blocks (skinny
- * shapes, batches, long sums over a small c, whose partial sums go to `work`).
+ * Small products are one block. Otherwise either b and a are packed step by step into `work`,
+ * shared by all threads (large), or rows, columns, k and the batch are cut into independent blocks
+ * (skinny shapes, batches, long sums over a small c, whose partial sums go to `work`).
  */
 #include "gemm_block.h"
 
@@ -61,8 +61,8 @@ static void pack_task(void *ctx, int64_t task) {
     const shared_step *s = ctx;
     if (task < s->b_tasks) {
         int64_t j = task * NR, cols = least(s->n - j, NR);
-        pack(s->packed_b + j * s->k, round_up(cols, VL), cols, s->k, s->b.at + j * s->b.cs,
-             s->b.cs, s->b.rs);
+        pack(s->packed_b + j * s->k, round_up(cols, VL), cols, s->k, s->b.at + j * s->b.cs, s->b.cs,
+             s->b.rs);
         return;
     }
     int64_t first = (task - s->b_tasks) * TILES_PER_PACK * MR;
@@ -140,7 +140,7 @@ static void shared_product(const fnn_gemm_args *g, int64_t i) {
 
 typedef struct {
     const fnn_gemm_args *g;
-    int64_t rows, cols, depth;              /* of a block */
+    int64_t rows, cols, depth;             /* of a block */
     int64_t row_tasks, col_tasks, k_tasks; /* k_tasks > 1: partial sums in work */
     _Atomic int failed;
 } cut;
@@ -233,8 +233,7 @@ static int is_shared(const fnn_gemm_args *g) {
 int FNN_SYM(gemm)(const fnn_gemm_args *g) {
     if (g->batch == 1 && is_small(g)) {
         output out = batch_output(g, 0);
-        return block(batch_a(g, 0), batch_b(g, 0), g->m, g->n, g->k, &out) ? FNN_OK
-                                                                            : FNN_NO_MEMORY;
+        return block(batch_a(g, 0), batch_b(g, 0), g->m, g->n, g->k, &out) ? FNN_OK : FNN_NO_MEMORY;
     }
     if (g->m <= 0 || g->n <= 0) return FNN_OK;
     if (!is_shared(g)) return blocks(g);

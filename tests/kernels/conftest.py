@@ -40,12 +40,13 @@ def guarded():
     """guarded(shape, dtype, fill) -> an array between guard bytes, which the test's end checks."""
     blocks = []
 
-    def make(shape, dtype, fill=np.nan):
+    def make(shape, dtype, fill=None):
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         block = np.full(size + 256, 0xA5, np.uint8)
         blocks.append((block, size))
         array = block[128 : 128 + size].view(dtype).reshape(shape)
-        array[...] = fill
+        if fill is not None:
+            array[...] = fill
         return array
 
     yield make

@@ -95,7 +95,7 @@ def test_transposes_and_tails(isa, dtype, rng, guarded, orders):
     for m, n, k in sizes:
         a = strided(rng, (1, m, k), dtype, orders[0])
         b = strided(rng, (1, k, n), dtype, orders[1])
-        check(a, b, guarded((1, m, n), dtype))
+        check(a, b, guarded((1, m, n), dtype, np.nan))
 
 
 @pytest.mark.parametrize("orders", list(itertools.product("rc", "rc")), ids="".join)
@@ -103,13 +103,15 @@ def test_transposes_and_tails(isa, dtype, rng, guarded, orders):
 def test_blocked_sizes(isa, dtype, rng, guarded, orders, m, n, k):
     a = strided(rng, (1, m, k), dtype, orders[0])
     b = strided(rng, (1, k, n), dtype, orders[1])
-    check(a, b, guarded((1, m, n), dtype))
+    check(a, b, guarded((1, m, n), dtype, np.nan))
     bias = rng.standard_normal(n).astype(dtype)
-    check(a, b, guarded((1, m, n), dtype), bias=bias, act="relu")
+    check(a, b, guarded((1, m, n), dtype, np.nan), bias=bias, act="relu")
 
 
 @pytest.mark.parametrize("act", ACTS)
-@pytest.mark.parametrize("m, n, k", [(5, 3, 4), (32, 32, 9), (1, 37, 50), (37, 1, 50), (40, 50, 900)])
+@pytest.mark.parametrize(
+    "m, n, k", [(5, 3, 4), (32, 32, 9), (1, 37, 50), (37, 1, 50), (40, 50, 900)]
+)
 def test_epilogue(isa, dtype, rng, guarded, act, m, n, k):
     a = strided(rng, (1, m, k), dtype, "r") / np.sqrt(k).astype(dtype)
     b = strided(rng, (1, k, n), dtype, "c")
@@ -128,7 +130,11 @@ def test_leading_dimension_of_c(isa, dtype, rng):
     """Columns of c beyond n belong to someone else."""
     for n in (3, 16, 33):
         wide = np.full((1, 20, 40), 7, dtype)
-        check(strided(rng, (1, 20, 5), dtype, "r"), strided(rng, (1, 5, n), dtype, "r"), wide[:, :, :n])
+        check(
+            strided(rng, (1, 20, 5), dtype, "r"),
+            strided(rng, (1, 5, n), dtype, "r"),
+            wide[:, :, :n],
+        )
         assert (wide[:, :, n:] == 7).all()
 
 
@@ -138,7 +144,7 @@ def test_batch_and_broadcast(isa, dtype, rng, guarded, m, n, k):
         a = strided(rng, (a_batch, m, k), dtype, "r")
         b = strided(rng, (b_batch, k, n), dtype, "c")
         residual = strided(rng, (7, m, n), dtype, "r")
-        check(a, b, guarded((7, m, n), dtype), residual=residual)
+        check(a, b, guarded((7, m, n), dtype, np.nan), residual=residual)
 
 
 @pytest.mark.parametrize("m, n, k", [(3, 5, 20000), (32, 32, 10000), (1, 8, 50000), (64, 9, 7001)])
@@ -154,7 +160,7 @@ def test_k_zero_is_the_epilogue_alone(isa, dtype, rng, guarded):
     for m, n in ((1, 1), (3, 40), (40, 3), (1, 100), (100, 1)):
         a, b = np.zeros((1, m, 0), dtype), np.zeros((1, 0, n), dtype)
         bias = rng.standard_normal(n).astype(dtype)
-        check(a, b, guarded((1, m, n), dtype))
+        check(a, b, guarded((1, m, n), dtype, np.nan))
         check(a, b, guarded((1, m, n), dtype, 2.0), bias=bias, beta=0.5, act="relu")
 
 
