@@ -1,0 +1,85 @@
+/* What the convolution bodies share: how packed weights are cut into panels, and images with halo.
+ */
+#ifndef FNN_CONV_H
+#define FNN_CONV_H
+
+#include "conv_tile.h"
+#include "threads.h"
+
+/* Rough work of one core, for the cutting of tasks: FLOP per nanosecond, and a task's least cost.
+ */
+#define CONV_FLOP_PER_NS (VL * 8.0)
+#define CONV_TASK_NS 20000.0
+enum { CONV_TASKS = 16 }; /* enough tasks to balance a large convolution */
+
+FNN_INLINE int64_t conv_min(int64_t a, int64_t b) { return a < b ? a : b; }
+FNN_INLINE int64_t conv_max(int64_t a, int64_t b) { return a > b ? a : b; }
+FNN_INLINE int64_t conv_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+/* A multiple of 64 bytes, so that blocks laid one after another in scratch stay aligned. */
+FNN_INLINE size_t conv_align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
+/* The integers that the kernels share, as they follow each other in all of their arguments. */
+typedef struct {
+    int64_t n, c, ih, iw, k, oh, ow, kh, kw, stride_h, stride_w, pad_h, pad_w;
+    int64_t dilation_h, dilation_w, groups;
+} conv_shape;
+#define CONV_SHAPE(a) (*(const conv_shape *)((const char *)(a) + offsetof(__typeof__(*(a)), n)))
+
+FNN_INLINE int conv_is_depthwise(int64_t groups, int64_t c, int64_t k) {
+    return groups > 1 && groups == c && groups == k;
+}
+
+/* A 1x1 convolution that takes each pixel once: a product of matrices, whatever the image is. */
+FNN_INLINE int conv_is_dense(const conv_shape *a) {
+    return a->kh == 1 && a->kw == 1 && a->stride_h == 1 && a->stride_w == 1 && a->pad_h == 0 &&
+           a->pad_w == 0 && a->ih == a->oh && a->iw == a->ow;
+}
+
+/* The same as one column of pixels. */
+FNN_INLINE conv_shape conv_flatten(const conv_shape *a) {
+    conv_shape flat = *a;
+    flat.n = flat.iw = flat.ow = 1;
+    flat.ih = flat.oh = a->n * a->ih * a->iw;
+    return flat;
+}
+
+/* Panels of NR output channels; a group's last one is as many vectors wide as it needs.
+ * A group's panels follow each other: [panel][kh][kw][in][width]. */
+FNN_INLINE int64_t conv_panels(int64_t out) { return conv_ceil_div(out, NR); }
+FNN_INLINE int64_t conv_padded(int64_t out) { return conv_ceil_div(out, VL) * VL; }
+FNN_INLINE int64_t conv_panel_vectors(int64_t out, int64_t panel) {
+    return conv_min(NV, conv_ceil_div(out - panel * NR, VL));
+}
+
+/* Rows y0.. and columns x0.. of an image of c channels, zero outside it. */
+static inline __attribute__((unused)) void conv_copy_window(T *out, const T *image, int64_t ih,
+                                                            int64_t iw, int64_t c, int64_t y0,
+                                                            int64_t x0, int64_t rows,
+                                                            int64_t width) {
+    int64_t left = conv_min(conv_max(-x0, 0), width) * c;
+    int64_t right = conv_max(conv_min(iw - x0, width), 0) * c;
+    for (int64_t y = y0; y < y0 + rows; y++, out += width * c) {
+        if (y < 0 || y >= ih || right <= left) {
+            memset(out, 0, (size_t)(width * c) * sizeof(T));
+            continue;
+        }
+        memset(out, 0, (size_t)left * sizeof(T));
+        memcpy(out + left, image + (y * iw + x0) * c + left, (size_t)(right - left) * sizeof(T));
+        memset(out + right, 0, (size_t)(width * c - right) * sizeof(T));
+    }
+}
+
+/* The output pixels lo..hi of a row whose input coordinate i * stride + shift lies in 0..size-1. */
+FNN_INLINE void conv_valid_range(int64_t size, int64_t out, int64_t stride, int64_t shift,
+                                 int64_t *lo, int64_t *hi) {
+    *lo = shift >= 0 ? 0 : conv_ceil_div(-shift, stride);
+    *hi = shift >= size ? 0 : conv_min(out, (size - 1 - shift) / stride + 1);
+}
+
+/* conv_depthwise.c: groups == c == k. */
+int FNN_SYM(conv_depthwise_fwd)(const fnn_conv_fwd_args *a);
+int FNN_SYM(conv_depthwise_bwd_data)(const fnn_conv_bwd_data_args *a);
+int FNN_SYM(conv_depthwise_bwd_weight)(const fnn_conv_bwd_weight_args *a);
+int64_t FNN_SYM(conv_depthwise_bwd_weight_size)(const fnn_conv_bwd_weight_args *a);
+
+#endif
