@@ -24,10 +24,11 @@ def geometry(ih, iw, k=(2, 2), s=(2, 2), p=(0, 0), d=(1, 1), out=None, ceil=Fals
         return o
 
     oh, ow = out or (size(ih, 0), size(iw, 1))
-    return dict(
-        ih=ih, iw=iw, oh=oh, ow=ow, kh=k[0], kw=k[1], stride_h=s[0], stride_w=s[1],
-        pad_h=p[0], pad_w=p[1], dilation_h=d[0], dilation_w=d[1], adaptive=int(out is not None),
-    )  # fmt: skip
+    return {
+        "ih": ih, "iw": iw, "oh": oh, "ow": ow, "kh": k[0], "kw": k[1],
+        "stride_h": s[0], "stride_w": s[1], "pad_h": p[0], "pad_w": p[1],
+        "dilation_h": d[0], "dilation_w": d[1], "adaptive": int(out is not None),
+    }  # fmt: skip
 
 
 def cells(g, axis, o):
