@@ -16,7 +16,7 @@
 #include "gemm_tile.h"
 #include "threads.h"
 
-enum { KC = 384 };
+enum { KC = 1536 / sizeof(T) }; /* a panel of b then fits the L1 cache */
 
 typedef struct {
     const T *at;

@@ -49,37 +49,58 @@ FNN_INLINE void store_upto(T *p, V v, int64_t n) {
         v_store_n(p, v, n);
 }
 
-/* Up to VL columns i, contiguous along k; `lanes` of each vector are stored. */
-static void pack_transposed(T *dst, int64_t ld, int64_t lanes, int64_t width, int64_t k,
-                            const T *src, int64_t is) {
-    int64_t p = 0;
-    for (; p + VL <= k && width >= VL; p += VL) {
+/* Up to VL columns i, contiguous along k; `lanes` of each vector are stored. Inlined with constants
+ * where it matters: then all of it stays in registers. */
+FNN_INLINE void pack_transposed(T *dst, int64_t ld, int64_t lanes, int64_t width, int64_t k,
+                                const T *src, int64_t is) {
+    for (; k >= VL; k -= VL, src += VL) {
         V t[VL];
 #pragma GCC unroll 16
-        for (int i = 0; i < VL; i++) t[i] = v_load(src + i * is + p);
+        for (int i = 0; i < VL; i++) t[i] = i < width ? v_load(src + i * is) : (V){0};
         v_transpose(t);
 #pragma GCC unroll 16
-        for (int i = 0; i < VL; i++) v_store(dst + (p + i) * ld, t[i]);
+        for (int i = 0; i < VL; i++, dst += ld) store_upto(dst, t[i], lanes);
     }
-    for (; p < k; p += VL) {
+    if (k > 0) {
         V t[VL];
-        int64_t n = k - p < VL ? k - p : VL;
-        for (int i = 0; i < VL; i++) t[i] = i < width ? load_upto(src + i * is + p, n) : (V){0};
+        for (int i = 0; i < VL; i++) t[i] = i < width ? v_load_n(src + i * is, k) : (V){0};
         v_transpose(t);
-        for (int i = 0; i < n; i++) store_upto(dst + (p + i) * ld, t[i], lanes);
+        for (int i = 0; i < k; i++, dst += ld) store_upto(dst, t[i], lanes);
     }
+}
+
+static void pack_transposed_any(T *dst, int64_t ld, int64_t lanes, int64_t width, int64_t k,
+                                const T *src, int64_t is) {
+    pack_transposed(dst, ld, lanes, width, k, src, is);
+}
+
+FNN_INLINE void pack_rows(T *dst, int64_t ld, int64_t width, int64_t k, const T *src, int64_t ps) {
+    for (; k > 0; k--, dst += ld, src += ps)
+#pragma GCC unroll 4
+        for (int64_t i = 0; i < ld; i += VL)
+            store_upto(dst + i, load_upto(src + i, width - i), ld - i);
 }
 
 /* Packs `width` of the panel's `ld` columns; the rest become zero. */
 static void pack(T *dst, int64_t ld, int64_t width, int64_t k, const T *src, int64_t is,
                  int64_t ps) {
-    if (is == 1) {
-        for (int64_t p = 0; p < k; p++, dst += ld, src += ps)
-            for (int64_t i = 0; i < ld; i += VL)
-                store_upto(dst + i, load_upto(src + i, width - i), ld - i);
+    enum { REST = FNN_MR % VL };
+    if (is == 1 && width == FNN_NV * VL) {
+        pack_rows(dst, FNN_NV * VL, FNN_NV * VL, k, src, ps);
+    } else if (is == 1 && width == FNN_MR && ld == FNN_MR) {
+        pack_rows(dst, FNN_MR, FNN_MR, k, src, ps);
+    } else if (is == 1) {
+        pack_rows(dst, ld, width, k, src, ps);
     } else if (ps == 1) {
-        for (int64_t i = 0; i < ld; i += VL)
-            pack_transposed(dst + i, ld, ld - i, width - i, k, src + i * is, is);
+        for (int64_t i = 0; i < ld; i += VL) {
+            const T *from = src + i * is;
+            if (width - i >= VL)
+                pack_transposed(dst + i, ld, VL, VL, k, from, is);
+            else if (width - i == REST && ld - i == REST)
+                pack_transposed(dst + i, ld, REST, REST, k, from, is);
+            else
+                pack_transposed_any(dst + i, ld, ld - i, width - i, k, from, is);
+        }
     } else {
         for (int64_t p = 0; p < k; p++, dst += ld, src += ps)
             for (int64_t i = 0; i < ld; i++) dst[i] = i < width ? src[i * is] : 0;

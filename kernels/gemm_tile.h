@@ -11,6 +11,7 @@
 #include "vec.h"
 
 enum { MR = FNN_MR, NV = FNN_NV, NR = FNN_NV * VL };
+enum { FETCH_AHEAD = 64 }; /* the depth from which c is worth fetching before it is needed */
 
 #define TILE_PARAMETERS                                                                            \
     int64_t k, const T *a, int64_t a_rs, int64_t a_cs, const T *b, int64_t b_rs, T *c,             \
@@ -34,6 +35,9 @@ FNN_INLINE void tile(int mr, int nv, TILE_PARAMETERS) {
         OPAQUE(rows[g]);
     }
     a_cs *= (int64_t)sizeof(T);
+    if (k >= FETCH_AHEAD)
+        for (int i = 0; i < mr; i++)
+            for (int j = 0; j < nv; j++) __builtin_prefetch(c + i * c_rs + j * VL, 1);
     V acc[MR][NV];
 #pragma GCC unroll 16
     for (int i = 0; i < mr; i++)

@@ -51,25 +51,28 @@ typedef struct {
     int64_t m, n, k;
     int64_t row, col; /* in c */
     int64_t rows_per_task, cols_per_task, row_tasks;
-    int64_t b_tasks; /* panels to pack; 0 where they are */
+    int64_t b_tasks; /* to pack b; 0 where it is */
     output out;
 } shared_step;
 
-enum { TILES_PER_PACK = 8 };
+/* Neighbouring panels are packed together, some rows at a time: memory is read in long runs. */
+enum { PANELS_PER_PACK = 8, PACK_DEPTH = 4 * VL };
 
 static void pack_task(void *ctx, int64_t task) {
     const shared_step *s = ctx;
-    if (task < s->b_tasks) {
-        int64_t j = task * NR, cols = least(s->n - j, NR);
-        pack(s->packed_b + j * s->k, round_up(cols, VL), cols, s->k, s->b.at + j * s->b.cs, s->b.cs,
-             s->b.rs);
-        return;
-    }
-    int64_t first = (task - s->b_tasks) * TILES_PER_PACK * MR;
-    int64_t end = least(first + TILES_PER_PACK * MR, s->m);
-    for (int64_t i = first; i < end; i += MR) {
-        int64_t rows = least(end - i, MR);
-        pack(s->packed_a + i * s->k, rows, rows, s->k, s->a.at + i * s->a.rs, s->a.rs, s->a.cs);
+    int of_b = task < s->b_tasks;
+    matrix from = of_b ? s->b : s->a;
+    int64_t unit = of_b ? NR : MR, total = of_b ? s->n : s->m;
+    int64_t is = of_b ? from.cs : from.rs, ps = of_b ? from.rs : from.cs;
+    T *packed = of_b ? s->packed_b : s->packed_a;
+    int64_t first = (of_b ? task : task - s->b_tasks) * PANELS_PER_PACK * unit;
+    int64_t end = least(first + PANELS_PER_PACK * unit, total);
+    for (int64_t p = 0; p < s->k; p += PACK_DEPTH) {
+        int64_t depth = least(s->k - p, PACK_DEPTH);
+        for (int64_t i = first; i < end; i += unit) {
+            int64_t width = least(end - i, unit), ld = of_b ? round_up(width, VL) : width;
+            pack(packed + i * s->k + p * ld, ld, width, depth, from.at + i * is + p * ps, is, ps);
+        }
     }
 }
 
@@ -102,8 +105,8 @@ static void cut_step(shared_step *s) {
 
 static void run_step(shared_step *s) {
     cut_step(s);
-    int64_t a_tasks = ceil_div(s->m, TILES_PER_PACK * MR);
-    double packed = (double)s->m * s->k + (double)s->b_tasks * NR * s->k;
+    int64_t a_tasks = ceil_div(s->m, PANELS_PER_PACK * MR);
+    double packed = (double)s->m * s->k + (double)s->b_tasks * PANELS_PER_PACK * NR * s->k;
     fnn_parallel(s->b_tasks + a_tasks, packed * 0.3, pack_task, s);
     double product = (double)s->m * s->n * s->k;
     fnn_parallel(s->row_tasks * ceil_div(s->n, s->cols_per_task), product * NS_PER_STEP,
@@ -130,7 +133,7 @@ static void shared_product(const fnn_gemm_args *g, int64_t i) {
                 s.k = least(kc, g->k - p);
                 s.a = (matrix){a.at + s.row * a.rs + p * a.cs, a.rs, a.cs};
                 s.b = (matrix){b.at + p * b.rs + s.col * b.cs, b.rs, b.cs};
-                s.b_tasks = s.row == 0 ? ceil_div(s.n, NR) : 0;
+                s.b_tasks = s.row == 0 ? ceil_div(s.n, PANELS_PER_PACK * NR) : 0;
                 s.out = step_output(&out, p == 0, p + s.k == g->k);
                 run_step(&s);
             }
@@ -230,7 +233,23 @@ static int is_shared(const fnn_gemm_args *g) {
            (g->m * g->n > 128 * 128 || g->k < 4 * KC);
 }
 
-int FNN_SYM(gemm)(const fnn_gemm_args *g) {
+/* A column c is the row c^T = b^T a^T if its neighbours in memory allow to see it so. */
+static int is_row_in_disguise(const fnn_gemm_args *g) {
+    return g->n == 1 && g->m > 1 && g->c_rs == 1 && !g->bias &&
+           (!g->residual || g->residual_rs == 1) &&
+           (!epilogue_reads_saved(g->act) || g->saved_rs == 1);
+}
+
+static fnn_gemm_args transposed(const fnn_gemm_args *g) {
+    fnn_gemm_args t = *g;
+    t.a = g->b, t.a_rs = g->b_cs, t.a_cs = g->b_rs, t.a_bs = g->b_bs;
+    t.b = g->a, t.b_rs = g->a_cs, t.b_cs = g->a_rs, t.b_bs = g->a_bs;
+    t.m = 1, t.n = g->m;
+    t.c_rs = t.residual_rs = t.saved_rs = g->m;
+    return t;
+}
+
+static int product(const fnn_gemm_args *g) {
     if (g->batch == 1 && is_small(g)) {
         output out = batch_output(g, 0);
         return block(batch_a(g, 0), batch_b(g, 0), g->m, g->n, g->k, &out) ? FNN_OK : FNN_NO_MEMORY;
@@ -241,7 +260,7 @@ int FNN_SYM(gemm)(const fnn_gemm_args *g) {
     return FNN_OK;
 }
 
-int64_t FNN_SYM(gemm_size)(const fnn_gemm_args *g) {
+static int64_t product_size(const fnn_gemm_args *g) {
     if (g->m <= 0 || g->n <= 0 || is_small(g)) return 0;
     if (is_shared(g)) {
         int64_t kc = part(g->k, KC, 1);
@@ -250,4 +269,19 @@ int64_t FNN_SYM(gemm_size)(const fnn_gemm_args *g) {
     cut t;
     cut_blocks(g, &t);
     return t.k_tasks > 1 ? t.k_tasks * g->m * g->n * (int64_t)sizeof(T) : 0;
+}
+
+int FNN_SYM(gemm)(const fnn_gemm_args *g) {
+    if (!is_row_in_disguise(g)) return product(g);
+    fnn_gemm_args row = transposed(g);
+    return product(&row);
+}
+
+/* Pointers are not known here, so that a column is taken both ways. */
+int64_t FNN_SYM(gemm_size)(const fnn_gemm_args *g) {
+    int64_t size = product_size(g);
+    if (g->n != 1) return size;
+    fnn_gemm_args row = transposed(g);
+    int64_t other = product_size(&row);
+    return size > other ? size : other;
 }

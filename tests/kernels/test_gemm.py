@@ -1,8 +1,8 @@
 """The gemm kernel against NumPy in float64, on every instruction set and float type.
 
-The error of a sum of k products is at most (k + 2) eps sum |a||b| whatever its order; bias, residual
-and beta c add their own sizes, and an activation or its derivative never enlarges an error (all
-slopes are at most 1) but adds a few roundings of its own.
+The error of a sum of k products is at most (k + 2) eps sum |a||b| whatever its order; bias,
+residual and beta c add their own sizes, and an activation or its derivative never enlarges an error
+(all slopes are at most 1) but adds a few roundings of its own.
 """
 
 import itertools
@@ -50,12 +50,13 @@ def gemm(a, b, c, bias=None, residual=None, saved=None, beta=0.0, act="none"):
     batch, m, n = c.shape
     a_bs, a_rs, a_cs = steps(a)
     b_bs, b_rs, b_cs = steps(b)
-    sizes = dict(
-        batch=batch, m=m, n=n, k=a.shape[2], a_rs=a_rs, a_cs=a_cs, b_rs=b_rs, b_cs=b_cs,
-        a_bs=a_bs if len(a) > 1 else 0, b_bs=b_bs if len(b) > 1 else 0,
-        c_rs=steps(c)[1], c_bs=steps(c)[0], beta=beta, act=ACTS.index(act),
-        residual_rs=0, residual_bs=0, saved_rs=0, saved_bs=0,
-    )  # fmt: skip
+    sizes = {
+        "batch": batch, "m": m, "n": n, "k": a.shape[2],
+        "a_rs": a_rs, "a_cs": a_cs, "b_rs": b_rs, "b_cs": b_cs, "c_rs": steps(c)[1],
+        "a_bs": a_bs if len(a) > 1 else 0, "b_bs": b_bs if len(b) > 1 else 0, "c_bs": steps(c)[0],
+        "residual_rs": 0, "residual_bs": 0, "saved_rs": 0, "saved_bs": 0,
+        "beta": beta, "act": ACTS.index(act),
+    }  # fmt: skip
     for name, x in (("residual", residual), ("saved", saved)):
         if x is not None:
             sizes[name + "_bs"], sizes[name + "_rs"] = steps(x)[:2]
