@@ -200,7 +200,7 @@ class Module:
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters and buffers under PyTorch's keys and in its shapes."""
-        return {name: np.ascontiguousarray(s.array).copy() for name, s in self._state().items()}
+        return {name: np.array(s.array, order="C") for name, s in self._state().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
         """Copy arrays into the parameters and buffers of the same names.
