@@ -64,11 +64,11 @@ def check_sha256(content: bytes | bytearray, sha256: str, name: str) -> None:
 
 def write_atomic(path: str, content: bytes | bytearray) -> None:
     """Write a file that is either there whole or not at all; its folder is made when missing."""
-    import tempfile
-
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
+    # Not tempfile: its files are for their owner's eyes only, and stay so when renamed.
+    temporary = os.path.join(folder, f".{os.urandom(8).hex()}.part")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with open(descriptor, "wb") as file:
             file.write(content)
