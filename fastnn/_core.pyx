@@ -43,6 +43,7 @@ cdef extern from "fnn.h" nogil:
     const char *fnn_isa_name(int isa)
     int fnn_isa_usable(int isa)
     const fnn_table *fnn_isa_table(int isa, int bits)
+    const char *fnn_compiler()
 
 cdef extern from "threads.h" nogil:
     int fnn_get_threads()
@@ -131,6 +132,11 @@ def set_isa(name):
 def isa():
     """The name of the instruction set in use: "avx512", "avx2", "baseline" or "neon"."""
     return fnn_isa_name(current_isa).decode()
+
+
+def compiler():
+    """Name and version of the compiler that built the kernels: "GCC 12.2.0"."""
+    return fnn_compiler().decode()
 
 
 def get_num_threads():

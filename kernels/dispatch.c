@@ -80,3 +80,9 @@ int fnn_isa_usable(int isa) { return isas[isa].usable(); }
 const fnn_table *fnn_isa_table(int isa, int bits) {
     return bits == 32 ? isas[isa].f32 : isas[isa].f64;
 }
+
+#ifdef __clang__
+const char *fnn_compiler(void) { return __VERSION__; }
+#else
+const char *fnn_compiler(void) { return "GCC " __VERSION__; }
+#endif

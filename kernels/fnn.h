@@ -129,5 +129,6 @@ int fnn_isa_count(void);
 const char *fnn_isa_name(int isa);
 int fnn_isa_usable(int isa);
 const fnn_table *fnn_isa_table(int isa, int bits);
+const char *fnn_compiler(void); /* what the kernels were built with */
 
 #endif
