@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -210,6 +211,44 @@ class Trainer:
             plan.plan.execute((x[start:stop], out[start:stop]), iterations, plan.strides)
         assert out is not None
         return out
+
+    # --- checkpoints ---
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint, one safetensors file, from which `resume` continues bit for bit.
+
+        It holds the model's state, the optimizer's and the counts of steps and epochs. The file is
+        written beside its place and renamed: it is there whole or not at all. Raises ImportError
+        without the `files` extra, and OSError.
+        """
+        from fastnn.train.checkpoint import save
+
+        save(self, path)
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | os.PathLike[str],
+        model: Module,
+        loss: Loss,
+        optimizer: Optimizer,
+        metrics: Sequence[str] = (),
+    ) -> Trainer:
+        """A trainer that goes on where the one that wrote `path` was; its seed and lr are restored.
+
+        model, loss, optimizer: made as they were made for that one; the optimizer's class and
+        numbers (but lr) must be the same. A fit that Ctrl-C ended within an epoch starts that epoch
+        again. Raises CheckpointError, a ValueError naming path and key, for a damaged or foreign
+        file and for another model or optimizer; FileNotFoundError; ImportError without the `files`
+        extra. The model is then unchanged.
+        """
+        from fastnn.train.checkpoint import Checkpoint
+
+        checkpoint = Checkpoint(path)
+        trainer = cls(model, loss, optimizer, metrics, checkpoint.seed)
+        checkpoint.check(trainer)
+        checkpoint.restore(trainer)
+        return trainer
 
     # --- plans ---
 
