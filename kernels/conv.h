@@ -76,6 +76,28 @@ FNN_INLINE void conv_valid_range(int64_t size, int64_t out, int64_t stride, int6
     *hi = shift >= size ? 0 : conv_min(out, (size - 1 - shift) / stride + 1);
 }
 
+/* Whether a direction into `out` channels is cheaper as a product per source pixel, scattered
+ * (conv_scatter.c), than by tiles: rough vector operations for each pixel on either side. */
+FNN_INLINE int conv_is_scattered(int backward, int64_t in, int64_t out, int64_t kh, int64_t kw,
+                                 int64_t stride_h, int64_t stride_w, int64_t dilation_w,
+                                 int64_t groups) {
+    if (groups != 1 || dilation_w != 1 || 2 * out > VL) return 0;
+    if (!backward && (stride_h != 1 || stride_w != 1)) return 0;
+    int64_t tile = kh * kw * in;
+    int64_t product = in * conv_ceil_div(kh * kw * out, VL),
+            add = 4 * kh * conv_ceil_div(kw * out, VL);
+    return 3 * (product + add) < 2 * tile;
+}
+
+/* conv.c: the tiles with xstep 1 and wstep nv * VL, by vectors - 1 and rows / 2 - 1. */
+extern const conv_tile_fn FNN_SYM(conv_tiles)[NV][MR / 2];
+
+/* conv_scatter.c */
+int64_t FNN_SYM(conv_scatter_size)(const fnn_conv_pack_args *a);
+void FNN_SYM(conv_scatter_pack)(const fnn_conv_pack_args *a);
+int FNN_SYM(conv_scatter_fwd)(const fnn_conv_fwd_args *a);
+int FNN_SYM(conv_scatter_bwd_data)(const fnn_conv_bwd_data_args *a);
+
 /* conv_depthwise.c: groups == c == k. */
 int FNN_SYM(conv_depthwise_fwd)(const fnn_conv_fwd_args *a);
 int FNN_SYM(conv_depthwise_bwd_data)(const fnn_conv_bwd_data_args *a);

@@ -93,9 +93,10 @@ FNN_INLINE void conv_store(V acc[MR][NV], const int mr, const int nv, const conv
             for (int j = 0; j < nv; j++) v_store(t->y + yoff[p] + j * VL, acc[p][j]);
 }
 
-FNN_INLINE void conv_tile_run(const int mr, const int nv, const int64_t xstep, const int64_t wstep,
-                              const conv_tile *t, const int64_t *xoff, const int64_t *yoff,
-                              int64_t rows) {
+/* dense: the rows' elements are neighbours (xoff[p] = xoff[0] + p). */
+FNN_INLINE void conv_tile_run(const int mr, const int nv, const int dense, const int64_t xstep,
+                              const int64_t wstep, const conv_tile *t, const int64_t *xoff,
+                              const int64_t *yoff, int64_t rows) {
     V acc[MR][NV], start[NV];
     int64_t at[MR];
 #pragma GCC unroll 4
@@ -107,15 +108,15 @@ FNN_INLINE void conv_tile_run(const int mr, const int nv, const int64_t xstep, c
     }
 #pragma GCC unroll 16
     for (int p = 0; p < mr; p++) {
-        at[p] = xoff[p];
+        at[p] = dense ? p : xoff[p];
 #pragma GCC unroll 4
         for (int j = 0; j < nv; j++) acc[p][j] = start[j];
     }
     for (int64_t s = 0; s < t->segment_count; s++) {
-        const T *x = t->x + t->segments[s].x, *w = t->w + t->segments[s].w;
+        const T *x = t->x + t->segments[s].x + (dense ? xoff[0] : 0), *w = t->w + t->segments[s].w;
         for (int64_t i = 0; i < t->len; i++, x += xstep, w += wstep) {
             /* Opaque, or the compiler makes one moving pointer of each row and spills them all. */
-            __asm__("" : "+r"(x));
+            if (!dense) __asm__("" : "+r"(x));
             V b[NV];
 #pragma GCC unroll 4
             for (int j = 0; j < nv; j++) b[j] = v_load(w + j * VL);

@@ -132,12 +132,12 @@ typedef struct {
 #define CONV_TILE(mr, nv)                                                                          \
     static __attribute__((noinline)) void tile_##mr##x##nv(                                        \
         const conv_tile *t, const int64_t *xoff, const int64_t *yoff, int64_t rows) {              \
-        conv_tile_run(mr, nv, 1, nv * VL, t, xoff, yoff, rows);                                    \
+        conv_tile_run(mr, nv, 0, 1, nv * VL, t, xoff, yoff, rows);                                 \
     }
 CONV_EACH_TILE(CONV_TILE)
 
 #define CONV_TILE_ENTRY(mr, nv) [nv - 1][mr / 2 - 1] = tile_##mr##x##nv,
-static const conv_tile_fn tiles[NV][MR / 2] = {CONV_EACH_TILE(CONV_TILE_ENTRY)};
+const conv_tile_fn FNN_SYM(conv_tiles)[NV][MR / 2] = {CONV_EACH_TILE(CONV_TILE_ENTRY)};
 
 /* The phase's pixels of this task, as offsets into window and destination; returns their number. */
 static int64_t list_pixels(const plan *p, const task_state *s, int64_t phase_y, int64_t phase_x) {
@@ -199,7 +199,7 @@ static void run_panel(const plan *p, const task_state *s, int64_t phase_y, int64
     int64_t height = conv_tile_height(pixels);
     for (int64_t i = 0; i < pixels; i += height) {
         int64_t rows = conv_min(height, pixels - i), mr = (rows + 1) / 2;
-        tiles[nv - 1][mr - 1](&t, s->xoff + i, s->yoff + i, rows);
+        FNN_SYM(conv_tiles)[nv - 1][mr - 1](&t, s->xoff + i, s->yoff + i, rows);
     }
 }
 
@@ -276,6 +276,9 @@ static void set_shape(plan *p, conv_shape a, int backward) {
 
 int FNN_SYM(conv_fwd)(const fnn_conv_fwd_args *a) {
     if (conv_is_depthwise(a->groups, a->c, a->k)) return FNN_SYM(conv_depthwise_fwd)(a);
+    if (conv_is_scattered(0, a->c, a->k, a->kh, a->kw, a->stride_h, a->stride_w, a->dilation_w,
+                          a->groups))
+        return FNN_SYM(conv_scatter_fwd)(a);
     plan p = {.src = a->x,
               .packed = a->packed,
               .bias = a->bias,
@@ -289,6 +292,9 @@ int FNN_SYM(conv_fwd)(const fnn_conv_fwd_args *a) {
 
 int FNN_SYM(conv_bwd_data)(const fnn_conv_bwd_data_args *a) {
     if (conv_is_depthwise(a->groups, a->c, a->k)) return FNN_SYM(conv_depthwise_bwd_data)(a);
+    if (conv_is_scattered(1, a->k, a->c, a->kh, a->kw, a->stride_h, a->stride_w, a->dilation_w,
+                          a->groups))
+        return FNN_SYM(conv_scatter_bwd_data)(a);
     plan p = {.src = a->dy,
               .packed = a->packed,
               .residual = a->residual,

@@ -2,7 +2,8 @@
  *
  * Each group has panels of NR output channels (conv.h): [kh][kw][in][width], the padding zero. For
  * backward-data the input is k and the output c, and kw runs backwards, so that with unit stride
- * the taps of one kernel row read dy in rising order. Depthwise weights stay as they are.
+ * the taps of one kernel row read dy in rising order. Depthwise weights stay as they are; those of
+ * conv_scatter.c have a layout of their own.
  */
 #include "conv.h"
 
@@ -10,6 +11,12 @@ typedef struct {
     const fnn_conv_pack_args *a;
     int64_t in, out, panels; /* of one group */
 } pack_job;
+
+static int is_scattered(const fnn_conv_pack_args *a) {
+    int64_t in = a->direction ? a->k : a->c, out = a->direction ? a->c : a->k;
+    return conv_is_scattered(a->direction != 0, in, out, a->kh, a->kw, a->stride_h, a->stride_w,
+                             a->dilation_w, a->groups);
+}
 
 static pack_job pack_plan(const fnn_conv_pack_args *a) {
     int64_t c = a->c / a->groups, k = a->k / a->groups;
@@ -62,6 +69,7 @@ static void pack_panel(void *ctx, int64_t task) {
 int64_t FNN_SYM(conv_pack_size)(const fnn_conv_pack_args *a) {
     int64_t taps = a->kh * a->kw;
     if (conv_is_depthwise(a->groups, a->c, a->k)) return taps * a->c * (int64_t)sizeof(T);
+    if (is_scattered(a)) return FNN_SYM(conv_scatter_size)(a);
     pack_job job = pack_plan(a);
     return a->groups * conv_padded(job.out) * taps * job.in * (int64_t)sizeof(T);
 }
@@ -69,6 +77,10 @@ int64_t FNN_SYM(conv_pack_size)(const fnn_conv_pack_args *a) {
 int FNN_SYM(conv_pack)(const fnn_conv_pack_args *a) {
     if (conv_is_depthwise(a->groups, a->c, a->k)) {
         memcpy(a->packed, a->w, (size_t)(a->kh * a->kw * a->c) * sizeof(T));
+        return FNN_OK;
+    }
+    if (is_scattered(a)) {
+        FNN_SYM(conv_scatter_pack)(a);
         return FNN_OK;
     }
     pack_job job = pack_plan(a);

@@ -28,12 +28,16 @@ typedef struct {
 #define CONV_TILE(mr, nv)                                                                          \
     static __attribute__((noinline)) void tile_##mr##x##nv(                                        \
         const conv_tile *t, const int64_t *xoff, const int64_t *yoff, int64_t rows) {              \
-        conv_tile_run(mr, nv, t->xstep, t->wstep, t, xoff, yoff, rows);                            \
+        conv_tile_run(mr, nv, 0, t->xstep, t->wstep, t, xoff, yoff, rows);                         \
+    }                                                                                              \
+    static __attribute__((noinline)) void dense_##mr##x##nv(                                       \
+        const conv_tile *t, const int64_t *xoff, const int64_t *yoff, int64_t rows) {              \
+        conv_tile_run(mr, nv, 1, t->xstep, t->wstep, t, xoff, yoff, rows);                         \
     }
 CONV_EACH_TILE(CONV_TILE)
 
-#define CONV_TILE_ENTRY(mr, nv) [nv - 1][mr / 2 - 1] = tile_##mr##x##nv,
-static const conv_tile_fn tiles[NV][MR / 2] = {CONV_EACH_TILE(CONV_TILE_ENTRY)};
+#define CONV_TILE_ENTRY(mr, nv) [nv - 1][mr / 2 - 1] = {tile_##mr##x##nv, dense_##mr##x##nv},
+static const conv_tile_fn tiles[NV][MR / 2][2] = {CONV_EACH_TILE(CONV_TILE_ENTRY)};
 
 /* A block of output rows first..last of one panel. */
 typedef struct {
@@ -96,7 +100,8 @@ static void run_tiles(const block *b, conv_tile *t, int64_t rows) {
     int64_t height = conv_tile_height(rows);
     for (int64_t i = 0; i < rows; i += height) {
         int64_t now = conv_min(height, rows - i);
-        tiles[b->nv - 1][(now + 1) / 2 - 1](t, b->xoff + i, b->yoff + i, now);
+        int dense = !b->p->few && now % 2 == 0; /* an odd tile's last row is a double */
+        tiles[b->nv - 1][(now + 1) / 2 - 1][dense](t, b->xoff + i, b->yoff + i, now);
     }
 }
 
