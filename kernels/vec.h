@@ -1,8 +1,8 @@
 /* Vectors of the ISA's width over GCC/Clang vector extensions; T is float or double by FNN_BITS.
  *
- * The body files are compiled once for each ISA (isa/NAME.h is included first, by -include) and each
- * float type (-DFNN_BITS=32 or 64). Everything here is static inline, so that wide code never leaks
- * from one object into another.
+ * The body files are compiled once for each ISA (isa/NAME.h is included first, by -include) and
+ * each float type (-DFNN_BITS=32 or 64). Everything here is static inline, so that wide code never
+ * leaks from one object into another.
  */
 #ifndef FNN_VEC_H
 #define FNN_VEC_H
@@ -96,6 +96,11 @@ FNN_INLINE V v_select(VI mask, V a, V b) { return (V)(((VI)a & mask) | ((VI)b & 
 /* NaN in either argument gives NaN. */
 FNN_INLINE V v_max(V a, V b) { return v_select((a > b) | (a != a), a, b); }
 FNN_INLINE V v_min(V a, V b) { return v_select((a < b) | (a != a), a, b); }
+FNN_INLINE V v_sqrt(V x) {
+    for (int i = 0; i < VL; i++)
+        x[i] = FNN_BITS == 32 ? __builtin_sqrtf(x[i]) : __builtin_sqrt(x[i]);
+    return x;
+}
 FNN_INLINE V v_relu(V x) { return v_select(x < 0, (V){0}, x); }
 
 /* The lanes' sum in a fixed tree. */

@@ -1,0 +1,103 @@
+"""exp, log, tanh and sigmoid over all magnitudes, against longer arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastnn import _core
+
+OPS = {"exp": 4, "log": 5, "sigmoid": 7, "tanh": 8}
+
+
+def unary(name, x):
+    y = np.empty_like(x)
+    bits = 8 * x.itemsize
+    _core.call("unary", bits, x=x, y=y, n=x.size, op=OPS[name], alpha=0.0, beta=0.0)
+    return y
+
+
+def exact(name, x):
+    x = x.astype(np.longdouble)
+    with np.errstate(all="ignore"):
+        if name == "sigmoid":
+            e = np.exp(-np.abs(x))
+            return np.where(x < 0, e, 1) / (1 + e)
+        return getattr(np, name)(x)
+
+
+def ulps(got, want):
+    """|got - want| in units of the last place of want in got's type, denormals included."""
+    info = np.finfo(got.dtype)
+    exponent = np.frexp(np.abs(want))[1].astype(np.int64) - 1
+    unit = np.ldexp(np.longdouble(1), np.maximum(exponent, info.minexp) - info.nmant)
+    return np.abs(got.astype(np.longdouble) - want) / unit
+
+
+def patterns(dtype, rng):
+    """Floats with bit patterns from the whole range, and more of them where the functions bend."""
+    if dtype == np.float32:
+        bits = np.arange(0, 1 << 32, 8191, dtype=np.uint64).astype(np.uint32)
+    else:
+        bits = rng.integers(0, 1 << 64, 1 << 19, dtype=np.uint64)
+    near = [rng.uniform(-s, s, 1 << 16) for s in (0.5, 4, 20, 110, 800)]
+    return np.concatenate([bits.view(dtype), *(n.astype(dtype) for n in near)])
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_accuracy(isa, dtype, rng, name):
+    x = patterns(dtype, rng)
+    got, want = unary(name, x), exact(name, x)
+    assert np.array_equal(np.isnan(got), np.isnan(want))
+    with np.errstate(over="ignore"):
+        rounded = want.astype(dtype)
+    finite = np.isfinite(rounded) & np.isfinite(got)
+    differs = ~finite & ~np.isnan(want) & (got != rounded)
+    # Where rounding decides between the largest number and inf both are within one ULP.
+    assert np.all(np.abs(want[differs]) > np.finfo(dtype).max * (1 - 1e-6))
+    assert ulps(got[finite], want[finite]).max() <= 2.0
+
+
+@pytest.mark.parametrize(
+    "name, x, want",
+    [
+        ("exp", 0.0, 1.0),
+        ("exp", -0.0, 1.0),
+        ("exp", np.inf, np.inf),
+        ("exp", -np.inf, 0.0),
+        ("exp", 1e4, np.inf),
+        ("exp", -1e4, 0.0),
+        ("log", 0.0, -np.inf),
+        ("log", -0.0, -np.inf),
+        ("log", -1.0, np.nan),
+        ("log", -np.inf, np.nan),
+        ("log", np.inf, np.inf),
+        ("log", 1.0, 0.0),
+        ("tanh", -0.0, -0.0),
+        ("tanh", np.inf, 1.0),
+        ("tanh", -np.inf, -1.0),
+        ("sigmoid", 0.0, 0.5),
+        ("sigmoid", np.inf, 1.0),
+        ("sigmoid", -np.inf, 0.0),
+    ],
+)
+def test_special_values(isa, dtype, name, x, want):
+    got = unary(name, np.array([x], dtype))[0]
+    assert np.array_equal(got, dtype(want), equal_nan=True)
+    assert np.signbit(got) == np.signbit(want) or np.isnan(want)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_nan_propagates(isa, dtype, name):
+    assert np.isnan(unary(name, np.full(33, np.nan, dtype))).all()
+
+
+def test_denormals(isa, dtype):
+    info = np.finfo(dtype)
+    x = np.array([info.smallest_subnormal, info.smallest_normal / 2], dtype)
+    assert np.array_equal(unary("tanh", x), x)
+    assert ulps(unary("log", x), exact("log", x)).max() <= 2.0
+    low = np.log(np.longdouble(info.smallest_subnormal)) + np.linspace(0, 10, 50)
+    low = low.astype(dtype)
+    for name in ("exp", "sigmoid"):
+        assert ulps(unary(name, low), exact(name, low)).max() <= 2.0
