@@ -1,15 +1,23 @@
-# What a person types. Each target makes .venv and builds first.
+# What a person types. Each target makes .venv and builds first. BENCH: options of python -m bench.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test bench lint build clean
+.PHONY: train test bench bench-peers lint build clean
 
 train: build
 	$(BIN)/fastnn train --data digits --model cnn
 
 test: build
 	$(BIN)/python -m pytest
+
+bench: build
+	$(BIN)/pip install --quiet matplotlib numba
+	$(BIN)/python -m bench $(BENCH)
+
+bench-peers:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet numpy torch==2.13.0 jax tensorflow-cpu onnxruntime onnx
 
 lint: build
 	$(BIN)/ruff check .

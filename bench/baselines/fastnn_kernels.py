@@ -1,0 +1,158 @@
+"""fastnn: one kernel through fastnn._core.call, images channels-last, outputs and buffers given.
+
+Convolutions pack their weights in every call, as every training step must.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from fastnn._core import buffer_bytes, call
+
+from bench.baselines import Arrays, Maker, nchw, nhwc
+
+UNARY = {"exp": 4, "relu": 6, "sigmoid": 7, "tanh": 8}  # fnn_unary
+POOL = {"max": 0, "avg": 2}  # fnn_pool
+
+
+def _buffer(kernel: str, **sizes: Any) -> np.ndarray:
+    return np.zeros(max(1, buffer_bytes(kernel, 32, **sizes)), np.uint8)
+
+
+def matmul(a: Arrays, spec: dict[str, Any]) -> Any:
+    """_core.call gemm"""
+    m, k = a["a"].shape
+    n = a["b"].shape[1]
+    c = np.empty((m, n), np.float32)
+    strides = {"a_rs": k, "a_cs": 1, "b_rs": n, "b_cs": 1, "c_rs": n, "residual_rs": 0}
+    rest = dict.fromkeys(("saved_rs", "a_bs", "b_bs", "c_bs", "residual_bs", "saved_bs"), 0)
+    sizes = {"batch": 1, "m": m, "n": n, "k": k, **strides, **rest, "beta": 0.0, "act": 0}
+    work = _buffer("gemm", **sizes)
+    return lambda: call("gemm", 32, a=a["a"], b=a["b"], c=c, work=work, **sizes), lambda: {"c": c}
+
+
+def _conv_sizes(a: Arrays) -> tuple[dict[str, int], dict[str, int]]:
+    """Sizes of the convolution, and those of packing its weights."""
+    (n, c, h, w), k = a["x"].shape, len(a["w"])
+    shared = {"c": c, "k": k, "kh": 3, "kw": 3, "stride_h": 1, "stride_w": 1}
+    shared |= {"dilation_h": 1, "dilation_w": 1, "groups": 1}
+    images = {"n": n, "ih": h, "iw": w, "oh": h, "ow": w, "pad_h": 1, "pad_w": 1}
+    return shared | images, shared
+
+
+def _packed(kernel: str, direction: int, given: str, made: str) -> Maker:
+    def make(a: Arrays, spec: dict[str, Any]) -> Any:
+        """_core.call conv_pack, then the convolution"""
+        sizes, shared = _conv_sizes(a)
+        w = np.ascontiguousarray(a["w"].transpose(2, 3, 1, 0))
+        source = nhwc(a[given])
+        target = np.empty((*source.shape[:3], a["w"].shape[direction]), np.float32)
+        packed = _buffer("conv_pack", direction=direction, **shared)
+        arrays = {given: source, made: target}
+
+        def run() -> None:
+            call("conv_pack", 32, w=w, packed=packed, direction=direction, **shared)
+            call(kernel, 32, packed=packed, act=0, **arrays, **sizes)
+
+        return run, lambda: {made: nchw(target)}
+
+    return make
+
+
+def conv_bwd_weight(a: Arrays, spec: dict[str, Any]) -> Any:
+    """_core.call conv_bwd_weight"""
+    sizes, _ = _conv_sizes(a)
+    x, dy = nhwc(a["x"]), nhwc(a["dy"])
+    dw = np.empty((3, 3, sizes["c"], sizes["k"]), np.float32)
+    work = _buffer("conv_bwd_weight", **sizes)
+
+    def run() -> None:
+        call("conv_bwd_weight", 32, x=x, dy=dy, dw=dw, work=work, **sizes)
+
+    return run, lambda: {"dw": dw.transpose(3, 2, 0, 1)}
+
+
+def _pool_sizes(shape: tuple[int, ...], mode: str) -> dict[str, int]:
+    n, h, w, c = shape
+    sizes = {"n": n, "c": c, "ih": h, "iw": w, "oh": h // 2, "ow": w // 2, "kh": 2, "kw": 2}
+    sizes |= {"stride_h": 2, "stride_w": 2, "pad_h": 0, "pad_w": 0, "dilation_h": 1}
+    return sizes | {"dilation_w": 1, "mode": POOL[mode], "adaptive": 0, "count_include_pad": 1}
+
+
+def _pool_fwd(mode: str) -> Maker:
+    def make(a: Arrays, spec: dict[str, Any]) -> Any:
+        """_core.call pool_fwd"""
+        x = nhwc(a["x"])
+        sizes = _pool_sizes(x.shape, mode)
+        y = np.empty((len(x), sizes["oh"], sizes["ow"], sizes["c"]), np.float32)
+        idx = np.empty(y.shape, np.int32) if mode == "max" else None
+        return lambda: call("pool_fwd", 32, x=x, y=y, idx=idx, act=0, **sizes), lambda: {
+            "y": nchw(y)
+        }
+
+    return make
+
+
+def _pool_bwd(mode: str) -> Maker:
+    def make(a: Arrays, spec: dict[str, Any]) -> Any:
+        """_core.call pool_bwd"""
+        x, dy = nhwc(a["x"]), nhwc(a["dy"])
+        sizes = _pool_sizes(x.shape, mode)
+        dx, idx = np.empty_like(x), np.empty(dy.shape, np.int32)
+        if mode == "max":
+            call("pool_fwd", 32, x=x, y=np.empty_like(dy), idx=idx, act=0, **sizes)
+        return lambda: call("pool_bwd", 32, dy=dy, idx=idx, dx=dx, **sizes), lambda: {
+            "dx": nchw(dx)
+        }
+
+    return make
+
+
+def xent(a: Arrays, spec: dict[str, Any]) -> Any:
+    """_core.call xent_fwd, which also writes the gradient"""
+    x, labels = a["x"], a["labels"]
+    n, c = x.shape
+    lse, total, dx = np.empty(n, np.float32), np.empty(1, np.float32), np.empty_like(x)
+    arrays = {"x": x, "labels": labels, "lse": lse, "total": total, "dx": dx}
+    sizes = {"n": n, "c": c, "scale": 1 / n}
+    return lambda: call("xent_fwd", 32, **arrays, **sizes), lambda: {"loss": total, "dx": dx}
+
+
+def _unary(op: str) -> Maker:
+    def make(a: Arrays, spec: dict[str, Any]) -> Any:
+        """_core.call unary"""
+        x, y = a["x"], np.empty_like(a["x"])
+        fields = {"n": x.size, "op": UNARY[op], "alpha": 0.0, "beta": 0.0}
+        return lambda: call("unary", 32, x=x, y=y, **fields), lambda: {"y": y}
+
+    return make
+
+
+def adam(a: Arrays, spec: dict[str, Any]) -> Any:
+    """_core.call adam"""
+    arrays = {"g": a["g"], "w": a["w"], "m": np.zeros_like(a["w"]), "v": np.zeros_like(a["w"])}
+    hyper = np.array([0.0, 0.0, spec["lr"], 0.0])
+    numbers = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
+    numbers |= {"n": a["w"].size, "decoupled": 0, "maximize": 0}
+
+    def run() -> None:
+        hyper[0] += 1
+        call("adam", 32, hyper=hyper, **arrays, **numbers)
+
+    return run, lambda: {"w": a["w"]}
+
+
+OPS: dict[str, Maker] = {
+    "matmul": matmul,
+    "conv_fwd": _packed("conv_fwd", 0, "x", "y"),
+    "conv_bwd_data": _packed("conv_bwd_data", 1, "dy", "dx"),
+    "conv_bwd_weight": conv_bwd_weight,
+    "max_pool_fwd": _pool_fwd("max"),
+    "max_pool_bwd": _pool_bwd("max"),
+    "avg_pool_fwd": _pool_fwd("avg"),
+    "avg_pool_bwd": _pool_bwd("avg"),
+    "xent": xent,
+    **{op: _unary(op) for op in UNARY},
+    "adam": adam,
+}

@@ -1,0 +1,99 @@
+"""Results as tables on the terminal and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.case import FASTNN
+from bench.machine import Machine
+from bench.measure import Result, Row
+
+HEADER = (
+    f"{'side':<26}{'median':>10}{'IQR':>8}{'best':>10}{'GFLOP/s':>9}{'peak':>6}"
+    f"{'ratio':>8}{'IQR':>14}{'best/best':>11}"
+)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a readable unit."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
+
+
+def quartiles(values: np.ndarray) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile."""
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return float(low), float(middle), float(high)
+
+
+def gflops(row: Row) -> float:
+    """1e9 operations a second at the median; 0 where the case counts none."""
+    return row.case.flops / row.case.steps / quartiles(row.seconds)[1] / 1e9
+
+
+def table(result: Result, machine: Machine) -> str:
+    """A case's lines: one a side, and the best of the peers where there are several."""
+    tail = f"  (other jobs used {result.others:.1f} cores)" if result.others > 0.1 else ""
+    lines = [f"{result.case.theme}: {result.case.name}, a {result.case.unit}{tail}"]
+    lines += [_line(row, machine) for row in result.rows]
+    peers = [row for row in result.rows[1:] if row.ran]
+    if len(peers) > 1:
+        best = min(peers, key=lambda row: float(np.median(row.ratios)))
+        lines.append(f"  best peer: {best.side.label}, {np.median(best.ratios):.2f}x")
+    return "\n".join(lines)
+
+
+def _line(row: Row, machine: Machine) -> str:
+    if not row.ran:
+        return f"  {row.side.label:<24}{row.reason}"
+    low, middle, high = quartiles(row.seconds)
+    best = float(np.min(row.seconds))
+    line = f"  {row.side.label:<24}{duration(middle):>10}{(high - low) / middle:>8.0%}"
+    line += f"{duration(best):>10}"
+    rate = gflops(row)
+    line += f"{rate:>9.1f}{rate / machine.peak:>6.0%}" if rate else " " * 15
+    if row.side is not FASTNN:
+        low, middle, high = quartiles(row.ratios)
+        pair = row.seconds / row.ratios  # fastnn's, by round
+        line += f"{middle:>7.2f}x{f'{low:.2f}..{high:.2f}':>14}{best / np.min(pair):>10.2f}x"
+    return line
+
+
+def _as_dict(row: Row) -> dict[str, Any]:
+    entry: dict[str, Any] = {"side": row.side.label, "via": row.via, "ran": row.ran}
+    if not row.ran:
+        return {**entry, "reason": row.reason}
+    low, middle, high = quartiles(row.seconds)
+    entry |= {"median": middle, "q1": low, "q3": high, "best": float(np.min(row.seconds))}
+    entry |= {"seconds": row.seconds.tolist(), "gflops": gflops(row), "difference": row.difference}
+    if row.side is not FASTNN:
+        low, middle, high = quartiles(row.ratios)
+        entry["ratio"] = {"median": middle, "q1": low, "q3": high}
+    return entry
+
+
+def write_json(
+    path: Path, results: list[Result], machine: Machine, versions: dict[str, str]
+) -> None:
+    """Everything that was measured, to `path`."""
+    cases = [
+        {
+            "theme": r.case.theme,
+            "name": r.case.name,
+            "unit": r.case.unit,
+            "flops": r.case.flops / r.case.steps,
+            "tolerance": r.case.tolerance,
+            "other_jobs_cores": r.others,
+            "sides": [_as_dict(row) for row in r.rows],
+        }
+        for r in results
+    ]
+    content = {"machine": machine.as_dict(), "versions": versions, "cases": cases}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")

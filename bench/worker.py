@@ -1,0 +1,77 @@
+"""A worker: one library in its own process and interpreter, run by commands over its stdin.
+
+python -m bench.worker ADAPTER reads one JSON object a line and answers each with one. Between
+commands it blocks on the pipe. Commands: open (id, kind, spec, arrays: an .npz), check (id, out: an
+.npz), time (id, n, warm), close (id). An answer with "error" leaves the worker usable.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+
+class Worker:
+    """The runs that are open in this process."""
+
+    def __init__(self, adapter: str) -> None:
+        self.adapter = importlib.import_module(f"bench.adapters.{adapter}")
+        self.runs: dict[str, Any] = {}
+
+    def hello(self) -> dict[str, Any]:
+        """Sent once, when the library is imported."""
+        return {"version": self.adapter.VERSION}
+
+    def open(self, id: str, kind: str, spec: dict[str, Any], arrays: str) -> dict[str, Any]:
+        """Set a run up."""
+        with np.load(arrays) as file:
+            self.runs[id] = self.adapter.KINDS[kind](spec, dict(file))
+        return {"via": getattr(self.runs[id], "via", "")}
+
+    def check(self, id: str, out: str) -> dict[str, Any]:
+        """Write what the other side's result is compared with."""
+        np.savez(out, **self.runs[id].check())
+        return {}
+
+    def time(self, id: str, n: int, warm: int) -> dict[str, Any]:
+        """Seconds of n iterations, after `warm` that do not count."""
+        run = self.runs[id].run
+        if warm:
+            run(warm)
+        start = time.perf_counter()
+        run(n)
+        return {"seconds": time.perf_counter() - start}
+
+    def close(self, id: str) -> dict[str, Any]:
+        """Drop a run and its memory."""
+        self.runs.pop(id, None)
+        return {}
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print does not mix with the answers
+    try:
+        worker = Worker(sys.argv[1])
+    except Exception as error:  # mostly an ImportError: the library is not installed
+        print(json.dumps({"error": f"{type(error).__name__}: {error}"}), file=answers)
+        return
+    print(json.dumps(worker.hello()), file=answers)
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            answer = getattr(worker, command.pop("do"))(**command)
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=answers)
+
+
+if __name__ == "__main__":
+    main()
