@@ -50,7 +50,9 @@ class KernelBuild:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-        self.isas = {name: flags for name, flags in self._candidates().items() if self._knows(flags)}
+        self.isas = {
+            name: flags for name, flags in self._candidates().items() if self._knows(flags)
+        }
         if not self.isas:
             sys.exit(f"fastnn: {self.compiler[0]} builds no instruction set of {machine()}")
 

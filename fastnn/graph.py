@@ -7,6 +7,7 @@ run, or a Storage (parameter, buffer, constant) that lives in memory of its own.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -56,7 +57,7 @@ class Storage:
     @property
     def nbytes(self) -> int:
         """Bytes it takes, up to the next cache line."""
-        raw = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        raw: int = math.prod(self.shape) * self.dtype.itemsize
         return -(-raw // ALIGNMENT) * ALIGNMENT
 
     @property
@@ -95,13 +96,10 @@ class Value:
 
     @property
     def size(self) -> int:
-        size = 1
-        for n in self.shape:
-            size *= n
-        return size
+        return math.prod(self.shape)
 
     @property
-    def T(self) -> Value:
+    def T(self) -> Any:
         return _ops().transpose(self)
 
     def __repr__(self) -> str:
@@ -113,7 +111,7 @@ class Value:
     def __float__(self) -> float:
         raise TypeError(f"a symbolic value is not a number yet, at {caller()}")
 
-    __int__ = __index__ = __float__  # type: ignore[assignment]
+    __int__ = __index__ = __float__
 
     def __len__(self) -> int:
         if not self.shape:
@@ -126,38 +124,38 @@ class Value:
     def __array__(self, *args: Any, **kwargs: Any) -> Array:
         raise TypeError(f"a symbolic value is not an array: use fastnn.ops, at {caller()}")
 
-    def __add__(self, other: Any) -> Value:
+    def __add__(self, other: Any) -> Any:
         return _ops().add(self, other)
 
     __radd__ = __add__
 
-    def __sub__(self, other: Any) -> Value:
+    def __sub__(self, other: Any) -> Any:
         return _ops().sub(self, other)
 
-    def __rsub__(self, other: Any) -> Value:
+    def __rsub__(self, other: Any) -> Any:
         return _ops().sub(other, self)
 
-    def __mul__(self, other: Any) -> Value:
+    def __mul__(self, other: Any) -> Any:
         return _ops().mul(self, other)
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other: Any) -> Value:
+    def __truediv__(self, other: Any) -> Any:
         return _ops().div(self, other)
 
-    def __rtruediv__(self, other: Any) -> Value:
+    def __rtruediv__(self, other: Any) -> Any:
         return _ops().div(other, self)
 
-    def __pow__(self, other: Any) -> Value:
+    def __pow__(self, other: Any) -> Any:
         return _ops().pow(self, other)
 
-    def __matmul__(self, other: Any) -> Value:
+    def __matmul__(self, other: Any) -> Any:
         return _ops().matmul(self, other)
 
-    def __rmatmul__(self, other: Any) -> Value:
+    def __rmatmul__(self, other: Any) -> Any:
         return _ops().matmul(other, self)
 
-    def __neg__(self) -> Value:
+    def __neg__(self) -> Any:
         return _ops().neg(self)
 
     def __getattr__(self, name: str) -> Callable[..., Value]:

@@ -5,6 +5,7 @@ Views (transpose, broadcast, reshape where it can) are Refs onto the same Buffer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,10 +45,7 @@ class Ref:
 
     @property
     def size(self) -> int:
-        size = 1
-        for n in self.shape:
-            size *= n
-        return size
+        return math.prod(self.shape)
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -89,7 +87,7 @@ def view_strides(ref: Ref, shape: Shape) -> Strides | None:
         view.shape = shape
     except AttributeError:
         return None
-    return view.strides
+    return tuple(view.strides)
 
 
 def coalesce(shape: Shape, *strides: Strides) -> tuple[list[int], list[list[int]]]:

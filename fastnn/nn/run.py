@@ -84,9 +84,9 @@ def plans_of(model: Module) -> Plans:
 def model_dtype(model: Module, *arrays: Any) -> np.dtype[Any]:
     """The dtype of the model's parameters; without any, that of the first float array, or float32."""
     for parameter in model.parameters():
-        return parameter.dtype
+        return np.dtype(parameter.dtype)
     floats = [a.dtype for a in arrays if a is not None and a.dtype in (np.float32, np.float64)]
-    return floats[0] if floats else np.dtype(np.float32)
+    return np.dtype(floats[0]) if floats else np.dtype(np.float32)
 
 
 def as_array(name: str, x: Any) -> Array:

@@ -131,7 +131,7 @@ class Conv2d(Conv):
 
     def reference(
         self, x: Array, w: Array, bias: Array | None = None, residual: Array | None = None
-    ) -> Array:
+    ) -> Any:
         oh, ow = self.output_size(x.shape, w.shape)
         y = np.zeros((x.shape[0], w.shape[0], oh, ow), x.dtype)
         for patch, tap, group, outs in _taps(self, _pad(x, self.padding), w.shape, oh, ow):
@@ -183,7 +183,7 @@ class Conv2dGradData(Conv):
 
     def reference(
         self, dy: Array, w: Array, residual: Array | None = None, saved: Array | None = None
-    ) -> Array:
+    ) -> Any:
         (ph, pw), (h, v) = self.padding, self.size
         dx = np.zeros((dy.shape[0], w.shape[1] * self.groups, h + 2 * ph, v + 2 * pw), dy.dtype)
         for patch, tap, _, outs in _taps(self, dx, w.shape, *dy.shape[2:]):
@@ -197,8 +197,8 @@ class Conv2dGradData(Conv):
             assert isinstance(op, Conv2d)
             oh, ow = op.output_size(x, w)
             yield Example(cls(**op.geometry, size=x[2:]), (x[0], w[0], oh, ow), w)
-        op = cls(padding=(1, 1), size=(5, 5), act="relu")
-        yield Example(op, (2, 4, 5, 5), (4, 3, 3, 3), (2, 3, 5, 5), (2, 3, 5, 5))
+        fused = cls(padding=(1, 1), size=(5, 5), act="relu")
+        yield Example(fused, (2, 4, 5, 5), (4, 3, 3, 3), (2, 3, 5, 5), (2, 3, 5, 5))
 
 
 @register

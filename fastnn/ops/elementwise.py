@@ -78,7 +78,7 @@ def _act_grad(name: str) -> Callable[[Value, Value, Value], Any]:
 
 
 Neg = _unary("neg", np.negative, lambda x, y, dy: neg(dy))
-Abs = _unary("abs", np.abs, lambda x, y, dy: mul(dy, apply(Sign(), x)))
+Abs = _unary("abs", np.abs, lambda x, y, dy: mul(dy, sign(x)))
 Square = _unary("square", np.square, lambda x, y, dy: mul(dy, mul(x, 2.0)))
 Sqrt = _unary("sqrt", np.sqrt, lambda x, y, dy: div(dy, mul(y, 2.0)), positive=True)
 Exp = _unary("exp", np.exp, lambda x, y, dy: mul(dy, y))
@@ -300,6 +300,11 @@ def neg(x: Any) -> Any:
 def abs(x: Any) -> Any:
     """|x|, elementwise; its gradient at 0 is 0."""
     return apply(Abs(), x)
+
+
+def sign(x: Any) -> Any:
+    """-1, 0 or 1, elementwise; its gradient is 0."""
+    return apply(Sign(), x)
 
 
 def square(x: Any) -> Any:

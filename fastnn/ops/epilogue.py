@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fastnn.graph import Array
@@ -16,7 +18,7 @@ def act_code(act: str, saved: bool) -> int:
     return 1 + ACTS.index(act) + (len(ACTS) if saved else 0)
 
 
-def finish(y: Array, act: str, saved: Array | None) -> Array:
+def finish(y: Array, act: str, saved: Array | None) -> Any:
     """The epilogue in NumPy."""
     if not act:
         return y

@@ -76,5 +76,3 @@ def normalize(
         factors, shifts = (np.reshape(v, column).astype(dtype) for v in (factor, shift))
         return ew.add(ew.mul(x, factors), shifts)
     return apply(Load(dtype=dtype.name, scale=factor, shift=shift), x)
-
-

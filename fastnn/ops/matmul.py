@@ -45,7 +45,9 @@ class MatMul(Op):
                     f"matmul: {name}: expected at least 2 dimensions, got shape {x.shape}"
                 )
         if a.shape[-1] != b.shape[-2]:
-            raise ValueError(f"matmul: b: expected {a.shape[-1]} rows to match a {a.shape}: {b.shape}")
+            raise ValueError(
+                f"matmul: b: expected {a.shape[-1]} rows to match a {a.shape}: {b.shape}"
+            )
         if bias is not None and bias.shape != b.shape[-1:]:
             raise ValueError(f"matmul: bias: expected shape {b.shape[-1:]}, got {bias.shape}")
         batch = broadcast(self.name, a.shape[:-2], b.shape[:-2])
@@ -125,7 +127,7 @@ class MatMul(Op):
         bias: Array | None = None,
         residual: Array | None = None,
         saved: Array | None = None,
-    ) -> Array:
+    ) -> Any:
         y = a @ b + (0 if bias is None else bias) + (0 if residual is None else residual)
         return finish(y, self.act, saved)
 

@@ -103,7 +103,9 @@ class BatchNormTrain(Norm):
         self, x: Array, gamma: Array | None = None, beta: Array | None = None, residual: Any = None
     ) -> Any:
         mean, var = x.mean(_axes(x)), x.var(_axes(x))
-        y = BatchNormApply(eps=self.eps, act=self.act).reference(x, mean, var, gamma, beta, residual)
+        y = BatchNormApply(eps=self.eps, act=self.act).reference(
+            x, mean, var, gamma, beta, residual
+        )
         return y, mean, var, 1 / np.sqrt(var + self.eps)
 
     @classmethod
@@ -235,7 +237,7 @@ class BatchNormApply(Norm):
         gamma: Array | None = None,
         beta: Array | None = None,
         residual: Array | None = None,
-    ) -> Array:
+    ) -> Any:
         y = (x - _column(mean, x)) / np.sqrt(_column(var, x) + self.eps)
         y = y if gamma is None else y * _column(gamma, x)
         y = y if beta is None else y + _column(beta, x)

@@ -34,9 +34,7 @@ class Dropout(Op):
         assert x is not None
         ref = b.dense(x, b.element_order(x, self.key_number))
         out = b.new(y, ref.order)
-        b.step(
-            "dropout", x=ref, hyper=b.hyper(), y=out, n=x.size, key=self.key_number, p=self.p
-        )
+        b.step("dropout", x=ref, hyper=b.hyper(), y=out, n=x.size, key=self.key_number, p=self.p)
 
     @classmethod
     def examples(cls) -> Iterable[Example]:

@@ -47,7 +47,7 @@ class Reduce(Op):
         _emit(b, ref, out, runs, CODES.index(self.code), self.scale)
 
     def reference(self, x: Array) -> Array:
-        function = {"sum": np.sum, "max": np.max, "min": np.min}[self.code]
+        function: Any = {"sum": np.sum, "max": np.max, "min": np.min}[self.code]
         return np.asarray(self.scale * function(x, axis=self.axes))
 
     @classmethod
@@ -175,5 +175,3 @@ def max(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False)
 def min(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
     """The smallest element over `axis`; NaN wins; equal ones share the gradient."""
     return _reduce(Min, x, axis, keepdims)
-
-

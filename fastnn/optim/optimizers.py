@@ -10,7 +10,9 @@ from fastnn.plan.builder import Builder
 
 def _check(optimizer: str, name: str, value: float, least: float, below: float) -> float:
     if not isinstance(value, (int, float)) or not least <= value < below:
-        raise ValueError(f"{optimizer}: {name}: expected {least} <= {name} < {below}, got {value!r}")
+        raise ValueError(
+            f"{optimizer}: {name}: expected {least} <= {name} < {below}, got {value!r}"
+        )
     return float(value)
 
 

@@ -24,7 +24,9 @@ class Slab:
             raise ValueError("model: no parameter requires a gradient")
         dtypes = {p.dtype for p in parameters}
         if len(dtypes) > 1:
-            raise TypeError(f"model: expected parameters of one dtype, got {sorted(map(str, dtypes))}")
+            raise TypeError(
+                f"model: expected parameters of one dtype, got {sorted(map(str, dtypes))}"
+            )
         self.parameters = list(parameters)
         self.dtype = dtypes.pop()
         self.nbytes = sum(p.nbytes for p in parameters)
@@ -47,7 +49,8 @@ class Slab:
     def owns(self, parameters: Sequence[Parameter]) -> bool:
         """True if these are the slab's parameters, still in their places."""
         return len(parameters) == len(self.parameters) and all(
-            p is q and p.memory is self.values for p, q in zip(parameters, self.parameters, strict=True)
+            p is q and p.memory is self.values
+            for p, q in zip(parameters, self.parameters, strict=True)
         )
 
     def ref(self, b: Builder, memory: Memory) -> Ref:

@@ -321,4 +321,3 @@ def _resolve(fields: dict[str, Any]) -> dict[str, Any]:
         name: (x.buffer.space, x.buffer.offset + x.offset) if isinstance(x, Ref) else x
         for name, x in fields.items()
     }
-

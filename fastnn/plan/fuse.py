@@ -127,7 +127,7 @@ def residual(node: Node, uses: Uses) -> Match | None:
         producer = _single(mine, uses, *RESIDUAL)
         if producer is None or producer.op.act or mine is not producer.outputs[0]:  # type: ignore[attr-defined]
             continue
-        position = RESIDUAL[type(producer.op)]  # type: ignore[index]
+        position = RESIDUAL[type(producer.op)]
         if not _has(producer, position) and not _depends(other, producer):
             return producer, _extended(producer, producer.op, position, other)
     return None
@@ -145,7 +145,7 @@ def activation_grad(node: Node, uses: Uses) -> Match | None:
     if producer.op.act:  # type: ignore[attr-defined]
         return None
     op = producer.op
-    return producer, _extended(producer, op.replace(act=name), SAVED[type(op)], y)  # type: ignore[index]
+    return producer, _extended(producer, op.replace(act=name), SAVED[type(op)], y)
 
 
 def masked(node: Node, uses: Uses) -> Match | None:

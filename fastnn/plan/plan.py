@@ -121,7 +121,7 @@ class Plan:
         self.execute(bound)
 
     def execute(
-        self, arrays: tuple[Array, ...], iterations: int = 1, strides: dict[int, int] | None = None
+        self, arrays: tuple[Any, ...], iterations: int = 1, strides: dict[int, int] | None = None
     ) -> None:
         """Program.run, its errors in the user's words."""
         try:

@@ -23,7 +23,9 @@ class Differentiated:
         self.parameters = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
         if not trained:
             self.parameters = []
-        self.traced = Traced(lambda a, b: self._forward(model, loss, a, b), [x, y], model_dtype(model))
+        self.traced = Traced(
+            lambda a, b: self._forward(model, loss, a, b), [x, y], model_dtype(model)
+        )
         self.output, self.loss, self.grads = self.traced.output
 
     def _forward(self, model: Module, loss: Loss, x: Value, y: Value) -> Any:
@@ -40,7 +42,9 @@ class Differentiated:
         return [(n, p, g) for (n, p), g in zip(self.parameters, self.grads, strict=True)]
 
 
-def value_and_grad(model: Module, loss: Loss) -> Callable[[Any, Any], tuple[float, dict[str, Array]]]:
+def value_and_grad(
+    model: Module, loss: Loss
+) -> Callable[[Any, Any], tuple[float, dict[str, Array]]]:
     """A function (x, y) -> (loss, {parameter name: gradient}) for a model and a loss.
 
     loss: a module such as nn.CrossEntropyLoss(), or any function of (output, target) written with

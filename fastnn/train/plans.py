@@ -55,11 +55,9 @@ class BatchPlan:
         debug: bool = False,
     ) -> None:
         self.batch = shapes[0][0]
-        leaves = [
-            input_value(n, s, d) for n, s, d in zip("xy", shapes, dtypes, strict=True)
-        ]
+        leaves = [input_value(n, s, d) for n, s, d in zip("xy", shapes, dtypes, strict=True)]
         with Mode(model, trained is not None):
-            parts = Differentiated(model, loss, *leaves, trained=trained is not None)
+            parts = Differentiated(model, loss, leaves[0], leaves[1], trained is not None)
         self.traced = parts.traced
         self.plan = Plan(model_dtype(model).itemsize * 8, plans_of(model).arena, debug)
         self.strides: dict[int, int] = {}
@@ -160,5 +158,3 @@ def new_sums(metrics: Sequence[str]) -> Storage:
         if metric not in METRICS:
             raise ValueError(f"metrics: expected some of {METRICS}, got {metric!r}")
     return Storage(np.zeros(1 + len(metrics)))
-
-

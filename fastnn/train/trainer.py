@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ class Trainer:
         self._step_plans: dict[Any, BatchPlan] = {}
         self._seen = -1
         self._slab: Slab | None = None
+        self._states: dict[tuple[int, str], Array] = {}
         self._loss_out: Array = np.zeros(())
         self._make_slab()
 
@@ -204,7 +206,7 @@ class Trainer:
         for start, size, iterations in _batches(len(x), batch_size):
             key = ("predict", size, x.shape[1:], x.dtype.char)
             shape = (size, *x.shape[1:])
-            plan = plans_of(self.model).get(key, lambda s=shape: PredictPlan(self.model, s, x.dtype))
+            plan = plans_of(self.model).get(key, partial(PredictPlan, self.model, shape, x.dtype))
             if out is None:
                 out = np.empty((len(x), *plan.shape), plan.dtype)
             stop = start + size * iterations
@@ -260,9 +262,9 @@ class Trainer:
             slab = Slab(parameters, self.optimizer.state_names())
             for p in slab.parameters:
                 for name in slab.states if old is not None and p in old.parameters else ():
-                    slab.state(name, p)[...] = self._old_states[id(p), name]
+                    slab.state(name, p)[...] = self._states[id(p), name]
             self._slab = slab
-            self._old_states = {
+            self._states = {
                 (id(p), name): slab.state(name, p) for p in slab.parameters for name in slab.states
             }
         assert self._slab is not None
