@@ -3,7 +3,8 @@
 Each file of kernels/body is compiled with `-include isa/NAME.h -DFNN_BITS=32|64` and that ISA's
 flags; the dispatcher and the thread pool once, for the baseline. An object is made again when its
 source, a header it read (from the compiler's depfile) or its command line changed. An instruction set
-whose flags the compiler does not know is left out with a message.
+whose flags the compiler does not know is left out with a message; FASTNN_BUILD_ISA=avx2,... builds only
+some, for a quick look while working on a kernel.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class KernelBuild:
     def _candidates(self) -> dict[str, list[str]]:
         if machine() not in ISA_FLAGS:
             sys.exit(f"fastnn: no kernels for {machine()}; known: {', '.join(ISA_FLAGS)}")
-        return ISA_FLAGS[machine()]
+        known = ISA_FLAGS[machine()]
+        wanted = os.environ.get("FASTNN_BUILD_ISA", ",".join(known)).split(",")
+        return {isa: flags for isa, flags in known.items() if isa in wanted}
 
     def _knows(self, flags: list[str]) -> bool:
         command = [*self.compiler, *flags, "-x", "c", "-c", "-o", os.devnull, os.devnull]

@@ -302,6 +302,7 @@ cdef class Program:
 
     cdef readonly int bits
     cdef readonly str isa
+    cdef int isa_number
     cdef const fnn_table *table
     cdef Step *steps
     cdef int count, step_room
@@ -317,6 +318,7 @@ cdef class Program:
     def __cinit__(self, int bits, Memory arena):
         self.bits = bits
         self.isa = fnn_isa_name(current_isa).decode()
+        self.isa_number = current_isa
         self.table = fnn_isa_table(current_isa, bits)
         self.memories = []
         self.arena = arena
@@ -349,8 +351,11 @@ cdef class Program:
         """A new space that run() binds to an array of `dtype` and at least nbytes."""
         return self._new_space(None, nbytes, (<cnp.dtype>cnp.dtype(dtype)).type_num)
 
-    def add(self, str kernel, dict fields):
-        """Append a step: pointers are (space, offset in bytes) or None, the rest numbers."""
+    def add(self, str kernel, dict fields, int bits=0):
+        """Append a step: pointers are (space, offset in bytes) or None, the rest numbers.
+
+        bits: 32 or 64 where the step moves elements of another size than the program's floats.
+        """
         cdef int k = find_kernel(kernel)
         cdef int64_t width = check_fields(k, fields)
         cdef int f
@@ -364,7 +369,10 @@ cdef class Program:
             if sig.fields[f].kind < FNN_KIND_INT and value is not None:
                 space, offset = value
                 self._add_pointer(space, self.slot_count + f, offset)
-        self.steps[self.count] = Step(self.table.run[k], self.slot_count)
+        cdef const fnn_table *table = self.table
+        if bits and bits != self.bits:
+            table = fnn_isa_table(self.isa_number, bits)
+        self.steps[self.count] = Step(table.run[k], self.slot_count)
         self.count += 1
         self.slot_count += width
 

@@ -47,11 +47,12 @@ class Source:
 class StepRecord:
     """One kernel call as it was emitted; pointers are still Refs."""
 
-    __slots__ = ("fields", "flops", "kernel", "label", "nbytes", "shape")
+    __slots__ = ("bits", "fields", "flops", "kernel", "label", "nbytes", "shape")
 
     def __init__(self, kernel: str, fields: dict[str, Any], label: str, flops: int) -> None:
         self.kernel, self.fields, self.label, self.flops = kernel, fields, label, flops
         self.nbytes = 0
+        self.bits = 0  # of the elements, where they are not the plan's floats
         self.shape: Shape = ()
 
 
@@ -150,6 +151,7 @@ class Builder:
             tuple(out.strides[d] for d in order),
         )
         self.step("copy", x=source, y=out, **six("d", dims, 1), **six("xs", xs), **six("ys", ys))
+        self.steps[-1].bits = 8 * out.dtype.itemsize
 
     def binary(
         self, op: int, left: Ref, right: Ref, out: Ref, dims: list[int], *strides: list[int]
@@ -249,7 +251,7 @@ class Builder:
             dying.setdefault(buffer.last, []).append(buffer)
         self.arena.ensure(self.arena_bytes)
         for i, record in enumerate(self.steps):
-            self.program.add(record.kernel, _resolve(record.fields))
+            self.program.add(record.kernel, _resolve(record.fields), record.bits)
             for buffer in dying.get(i, ()) if poison else ():
                 count = buffer.nbytes // (self.bits // 8)
                 pointer = (buffer.space, buffer.offset)
