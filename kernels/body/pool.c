@@ -53,13 +53,9 @@ FNN_INLINE V window_average(const window *win, const T *x, int64_t lanes, int64_
 
 FNN_INLINE V window_value(const window *win, const T *x, int64_t lanes, int mode, int with_idx,
                           VI *where) {
-    int two_by_two = win->rows == 2 && win->cols == 2;
-    if (mode == FNN_POOL_AVG)
-        return two_by_two ? window_average(win, x, lanes, 2, 2)
-                          : window_average(win, x, lanes, win->rows, win->cols);
-    int min = mode == FNN_POOL_MIN;
-    return two_by_two ? window_extreme(win, x, lanes, 2, 2, min, with_idx, where)
-                      : window_extreme(win, x, lanes, win->rows, win->cols, min, with_idx, where);
+    if (mode == FNN_POOL_AVG) return window_average(win, x, lanes, win->rows, win->cols);
+    return window_extreme(win, x, lanes, win->rows, win->cols, mode == FNN_POOL_MIN, with_idx,
+                          where);
 }
 
 /* The value of a window that lies wholly in the padding: PyTorch's start of the search, index -1.
@@ -84,31 +80,63 @@ FNN_INLINE void pool_pixel(const window *win, T *y, int32_t *idx, int64_t c, int
     }
 }
 
+/* `count` pixels of one output row, whole 2x2 windows `step` input pixels apart: the usual case, so
+ * everything about the window is a constant. */
+FNN_INLINE void pool_run(const window *first, T *y, int32_t *idx, int64_t c, int64_t count,
+                         int64_t step, int mode, int with_idx, int relu) {
+    window win = {first->x, 2, 2, first->row_step, c, first->position, first->row_jump, 1, 4};
+    for (int64_t i = 0; i < count; i++, y += c, win.x += step * c, win.position += step) {
+        pool_pixel(&win, y, idx, c, VL, mode, with_idx, relu);
+        if (with_idx) idx += c;
+    }
+}
+
 /* Output rows from..to of the batch. */
 FNN_INLINE void pool_rows(const fwd_job *job, int64_t from, int64_t to, int mode, int with_idx) {
-    const fnn_pool_fwd_args *a = job->a;
+    const fnn_pool_fwd_args own = *job->a, *a = &own; /* no store to y may change them */
+    const pool_axis h = job->h, w = job->w;
+    const int relu = a->act == FNN_ACT_RELU;
+    const int plain =
+        !a->adaptive && h.kernel == 2 && w.kernel == 2 && h.dilation == 1 && w.dilation == 1;
     const int64_t c = a->c, iw = a->iw, ow = a->ow, image = a->ih * iw * c;
     const T *x_end = (const T *)a->x + a->n * image;
     const T *y_end = (T *)a->y + to * ow * c;
     int64_t sample = from / a->oh, oy = from % a->oh;
     for (int64_t row = from; row < to; row++) {
-        pool_cells v = pool_window(&job->h, oy);
-        int64_t height = pool_divisor(&job->h, oy, v.count, (int)a->count_include_pad);
+        pool_cells v = pool_window(&h, oy);
+        int64_t height = pool_divisor(&h, oy, v.count, (int)a->count_include_pad);
         const T *x = (const T *)a->x + sample * image;
         T *y = (T *)a->y + row * ow * c;
         int32_t *idx = with_idx ? (int32_t *)a->idx + row * ow * c : NULL;
+        const int two_rows = plain && v.count == 2;
         window win = {.rows = v.count, .row_step = v.step * iw * c, .row_jump = v.step * iw};
-        for (int64_t ox = 0; ox < ow; ox++, y += c) {
-            pool_cells u = pool_window(&job->w, ox);
+        for (int64_t ox = 0; ox < ow;) {
+            pool_cells u = pool_window(&w, ox);
             win.position = v.first * iw + u.first;
             win.x = x + win.position * c;
             win.cols = u.count, win.col_step = u.step * c, win.col_jump = u.step;
             if (mode == FNN_POOL_AVG)
                 win.divisor =
-                    (T)(height * pool_divisor(&job->w, ox, u.count, (int)a->count_include_pad));
+                    (T)(height * pool_divisor(&w, ox, u.count, (int)a->count_include_pad));
             int64_t reach = (v.count - 1) * win.row_step + (u.count - 1) * win.col_step + VL;
+            if (two_rows && u.count == 2) {
+                int64_t run = pool_min((iw - 2 - u.first) / w.stride + 1, ow - ox);
+                if (c < VL) {
+                    int64_t x_room = x_end - win.x - (iw + 1) * c - VL, y_room = y_end - y - VL;
+                    run = pool_min(run, x_room < 0 ? 0 : x_room / (w.stride * c) + 1);
+                    run = pool_min(run, y_room < 0 ? 0 : y_room / c + 1);
+                }
+                if (relu)
+                    pool_run(&win, y, idx, c, run, w.stride, mode, with_idx, 1);
+                else
+                    pool_run(&win, y, idx, c, run, w.stride, mode, with_idx, 0);
+                ox += run, y += run * c;
+                if (with_idx) idx += run * c;
+                if (run > 0) continue;
+            }
             int fits = c >= VL || (y_end - y >= VL && x_end - win.x >= reach);
-            pool_pixel(&win, y, idx, c, fits ? VL : c, mode, with_idx, a->act == FNN_ACT_RELU);
+            pool_pixel(&win, y, idx, c, fits ? VL : c, mode, with_idx, relu);
+            ox++, y += c;
             if (with_idx) idx += c;
         }
         if (++oy == a->oh) oy = 0, sample++;

@@ -31,16 +31,10 @@ FNN_INLINE int64_t fitting_lanes(const bwd_row *row, int64_t c, int64_t ix, int6
     return c >= VL || (row->dx_end - dx >= VL && row->dy_end - dy >= VL) ? VL : c;
 }
 
-/* 1 / divisor where the window (oy, ox) of an average holds the cell, else 0. */
-FNN_INLINE T average_weight(const bwd_job *job, int64_t oy, int64_t ox, int64_t iy, int64_t ix) {
-    const pool_axis *h = &job->h, *w = &job->w;
-    int include_pad = (int)job->a->count_include_pad;
-    if (!h->adaptive && ((h->dilation > 1 && (iy - pool_start(h, oy)) % h->dilation) ||
-                         (w->dilation > 1 && (ix - pool_start(w, ox)) % w->dilation)))
-        return 0;
-    int64_t height = pool_divisor(h, oy, pool_window(h, oy).count, include_pad);
-    int64_t width = pool_divisor(w, ox, pool_window(w, ox).count, include_pad);
-    return 1 / (T)(height * width);
+/* What window o of an average has of cells along one axis if it holds cell i, else 0. */
+FNN_INLINE int64_t average_cells(const pool_axis *a, int64_t o, int64_t i, int include_pad) {
+    if (!a->adaptive && a->dilation > 1 && (i - pool_start(a, o)) % a->dilation) return 0;
+    return pool_divisor(a, o, pool_window(a, o).count, include_pad);
 }
 
 /* Max and min: a pixel's sum over the windows that chose it, held in registers. */
@@ -69,6 +63,7 @@ FNN_INLINE void gather_row(const bwd_job *job, const bwd_row *row) {
 /* Average: window by window, so that its weight is worked out once for all channels. */
 FNN_INLINE void gather_average_row(const bwd_job *job, const bwd_row *row) {
     const int64_t c = job->a->c, ow = job->a->ow;
+    const int include_pad = (int)job->a->count_include_pad;
     pool_range ox = {0, -1};
     memset(row->dx, 0, (size_t)(job->a->iw * c) * sizeof(T));
     for (int64_t ix = 0; ix < job->a->iw; ix++) {
@@ -76,8 +71,10 @@ FNN_INLINE void gather_average_row(const bwd_job *job, const bwd_row *row) {
         T *dx = row->dx + ix * c;
         for (int64_t oy = row->oy.lo; oy <= row->oy.hi; oy++) {
             for (int64_t o = ox.lo; o <= ox.hi; o++) {
-                T weight = average_weight(job, oy, o, row->iy, ix);
-                if (weight == 0) continue;
+                int64_t cells = average_cells(&job->h, oy, row->iy, include_pad) *
+                                average_cells(&job->w, o, ix, include_pad);
+                if (cells == 0) continue;
+                T weight = 1 / (T)cells;
                 for (int64_t ch = 0; ch < c; ch += VL) {
                     int64_t lanes = pool_min(VL, c - ch);
                     V g = load_grad(row, (oy * ow + o) * c + ch, lanes);
@@ -95,6 +92,8 @@ FNN_INLINE void zero_pixels(const bwd_row *row, int64_t c, int64_t from, int64_t
 /* Windows side by side: each output is read once and writes its cells of this row. */
 FNN_INLINE void spread_row(const bwd_job *job, const bwd_row *row, int average) {
     const int64_t c = job->a->c, iw = job->a->iw, ow = job->a->ow, last = c > VL ? c - VL : 0;
+    const int include_pad = (int)job->a->count_include_pad;
+    const int64_t height = average ? average_cells(&job->h, row->oy.lo, row->iy, include_pad) : 0;
     int64_t done = 0; /* pixels of dx */
     for (int64_t ox = 0; ox < ow && row->oy.lo <= row->oy.hi; ox++) {
         pool_cells u = pool_window(&job->w, ox);
@@ -103,7 +102,8 @@ FNN_INLINE void spread_row(const bwd_job *job, const bwd_row *row, int average) 
         done = u.first + u.count;
         int64_t out = (row->oy.lo * ow + ox) * c;
         int64_t lanes = fitting_lanes(row, c, done - 1, out);
-        T weight = average ? average_weight(job, row->oy.lo, ox, row->iy, u.first) : 0;
+        T weight = 1;
+        if (average) weight /= (T)(height * pool_divisor(&job->w, ox, u.count, include_pad));
         for (int64_t ch = 0; ch < c; ch += VL) {
             int64_t from = pool_min(ch, last);
             V g = load_grad(row, out + from, lanes);
@@ -122,8 +122,11 @@ FNN_INLINE void spread_row(const bwd_job *job, const bwd_row *row, int average) 
     zero_pixels(row, c, done, iw);
 }
 
-FNN_INLINE void bwd_rows(const bwd_job *job, int64_t from, int64_t to, int average) {
-    const fnn_pool_bwd_args *a = job->a;
+FNN_INLINE void bwd_rows(const bwd_job *shared, int64_t from, int64_t to, int average) {
+    const fnn_pool_bwd_args args = *shared->a, *a = &args; /* no store to dx may change them */
+    bwd_job own = *shared;
+    const bwd_job *job = &own;
+    own.a = a;
     const int64_t out_image = a->oh * a->ow * a->c;
     int64_t sample = from / a->ih, iy = from % a->ih;
     pool_range oy = pool_covering(&job->h, iy);
