@@ -29,14 +29,20 @@ FNN_INLINE philox_vec philox_product(philox_vec a, uint32_t m) {
 }
 
 typedef struct {
-    uint32_t step, key, seed[2];
+    uint32_t step, key;
+    uint64_t keys[10][2]; /* of each round: broadcast from memory, they cost no shuffle */
 } philox_stream;
 
 /* hyper: [0] step number, [1] seed, both whole numbers of at most 2^53. */
 FNN_INLINE philox_stream philox_open(const double *hyper, int64_t key) {
     uint64_t seed = (uint64_t)(int64_t)hyper[1];
-    return (philox_stream){
-        (uint32_t)(int64_t)hyper[0], (uint32_t)key, {(uint32_t)seed, (uint32_t)(seed >> 32)}};
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    philox_stream s = {.step = (uint32_t)(int64_t)hyper[0], .key = (uint32_t)key};
+    for (int round = 0; round < 10; round++) {
+        s.keys[round][0] = k0, s.keys[round][1] = k1;
+        k0 += 0x9E3779B9, k1 += 0xBB67AE85;
+    }
+    return s;
 }
 
 /* The words of elements 4 * counter .. 4 * counter + PHILOX_WORDS - 1. */
@@ -47,15 +53,13 @@ FNN_INLINE void philox_words(const philox_stream *s, uint64_t counter,
     memcpy(&c0, lane, sizeof c0);
     c0 += counter;
     philox_vec c1 = c0 >> 32, c2 = s->step - (philox_vec){0}, c3 = s->key - (philox_vec){0};
-    uint32_t k0 = s->seed[0], k1 = s->seed[1];
 #pragma GCC unroll 10
     for (int round = 0; round < 10; round++) {
         philox_vec p0 = philox_product(c0, 0xD2511F53), p1 = philox_product(c2, 0xCD9E8D57);
         /* The high halves of c1 and c3 gather rubbish that no product and no output reads. */
-        c0 = (p1 >> 32) ^ c1 ^ (uint64_t)k0;
-        c2 = (p0 >> 32) ^ c3 ^ (uint64_t)k1;
+        c0 = (p1 >> 32) ^ c1 ^ s->keys[round][0];
+        c2 = (p0 >> 32) ^ c3 ^ s->keys[round][1];
         c1 = p1, c3 = p0;
-        k0 += 0x9E3779B9, k1 += 0xBB67AE85;
     }
     philox_vec low = (c0 & UINT32_MAX) | (c1 << 32), high = (c2 & UINT32_MAX) | (c3 << 32);
     uint64_t pairs[2 * PHILOX_LANES];
