@@ -55,7 +55,7 @@ class Machine:
             )
         if self.load > 0.5:
             lines.append(
-                f"load average before the run {self.load:.1f}: other jobs disturb the figures"
+                f"load average before the run {self.load:.1f}: other jobs disturb it"
             )
         return "\n".join(lines)
 

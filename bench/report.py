@@ -40,7 +40,7 @@ def gflops(row: Row) -> float:
 def table(result: Result, machine: Machine) -> str:
     """A case's lines: one a side, and the best of the peers where there are several."""
     tail = f"  (other jobs used {result.others:.1f} cores)" if result.others > 0.1 else ""
-    lines = [f"{result.case.theme}: {result.case.name}, a {result.case.unit}{tail}"]
+    lines = [f"{result.case.theme}: {result.case.name}, one {result.case.unit}{tail}"]
     lines += [_line(row, machine) for row in result.rows]
     peers = [row for row in result.rows[1:] if row.ran]
     if len(peers) > 1:
