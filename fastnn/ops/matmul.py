@@ -13,7 +13,7 @@ from fastnn.ops import elementwise as ew
 from fastnn.ops.epilogue import act_code, finish
 from fastnn.ops.op import Example, Op, Spec, broadcast, check_float, register
 from fastnn.ops.reduce import sum as sum_
-from fastnn.ops.shape import reshape, transpose
+from fastnn.ops.shape import Permute, reshape, transpose
 
 if TYPE_CHECKING:
     from fastnn.plan.builder import Builder
@@ -58,9 +58,12 @@ class MatMul(Op):
         (dy,) = douts
         assert a is not None and b is not None and dy is not None
         da = ew.unbroadcast(matmul(dy, transpose(b)), a)
-        if b.ndim == 2 and a.ndim > 2:
-            rows = (-1, a.shape[-1]), (-1, dy.shape[-1])
-            db = matmul(transpose(reshape(a, rows[0])), reshape(dy, rows[1]))
+        if b.ndim == 2:
+            rows, douts_2d = reshape(a, (-1, a.shape[-1])), reshape(dy, (-1, dy.shape[-1]))
+            if isinstance(b.node.op, Permute):  # a linear layer's weight: keep its own layout
+                db = transpose(matmul(transpose(douts_2d), rows))
+            else:
+                db = matmul(transpose(rows), douts_2d)
         else:
             db = ew.unbroadcast(matmul(transpose(a), dy), b)
         dbias = None if bias is None else sum_(dy, range(dy.ndim - 1))

@@ -66,7 +66,7 @@ class Permute(Op):
         return [(tuple(x.shape[d] for d in self.dims), x.dtype)]
 
     def grad(self, node: Node, *douts: Value | None) -> Sequence[Value | None]:
-        return [apply(Permute(dims=tuple(int(i) for i in np.argsort(self.dims))), douts[0])]
+        return [permute(douts[0], [int(i) for i in np.argsort(self.dims)])]
 
     def lower(self, node: Node, b: Builder) -> None:
         (x,), (y,) = node.inputs, node.outputs
@@ -133,7 +133,12 @@ def flatten(x: Any, start_dim: int = 1) -> Any:
 
 def permute(x: Any, dims: Sequence[int]) -> Any:
     """x with its dimensions in the order `dims`, as torch.permute."""
-    return apply(Permute(dims=tuple(d % len(x.shape) for d in dims)), x)
+    order = tuple(d % len(x.shape) for d in dims)
+    if isinstance(x, Value) and isinstance(x.node.op, Permute):  # two in a row are one, or none
+        order, x = tuple(x.node.op.dims[d] for d in order), x.node.inputs[0]
+        if order == tuple(range(len(order))):
+            return x
+    return apply(Permute(dims=order), x)
 
 
 def transpose(x: Any, dim0: int = -2, dim1: int = -1) -> Any:
