@@ -143,9 +143,10 @@ FNN_INLINE V v_tanh(V x) {
     V z = v_abs(x) * (T)-2, least = v_set1((T)-2 * MANTISSA_BITS);
     z = v_select(z < least, least, z); /* tanh is 1 there */
     fnn_exp_parts p = v_exp_reduce(z);
-    V y = p.r * p.r * v_exp_series(p.r) + p.tail + p.r;
+    V bend = p.r * p.r * v_exp_series(p.r) + p.tail, y = bend + p.r;
     V scale = (V)((p.bits + EXP_BIAS) << MANTISSA_BITS);
     V base = scale - (T)1, e = scale * y + base, lost = scale * y - (e - base);
+    lost += scale * (bend - (y - p.r));
     return v_copysign(v_divide_sum(e, lost, 2, e, lost), x);
 }
 
