@@ -99,22 +99,21 @@ class Checkpoint:
             for state in optimizer.state_names():
                 wanted[f"optimizer.{state}.{name}"] = p.shape, p.dtype
         now = _described(optimizer)
-        for key in sorted(self.optimizer.keys() | now.keys()):
-            if key != "lr" and self.optimizer.get(key) != now.get(key):
-                saved = self.optimizer.get(key)
+        for key in {**self.optimizer, **now}:
+            saved = self.optimizer.get(key)
+            if saved != now.get(key) if key != "lr" else not isinstance(saved, float):
                 raise self._error(f"optimizer {key!r}: saved {saved!r}, now {now.get(key)!r}")
-        for key in wanted:
-            if key not in self.tensors:
+        for key, (shape, dtype) in wanted.items():
+            array = self.tensors.get(key)
+            if array is None:
                 raise self._error(f"key {key!r} is missing")
-        for key, array in self.tensors.items():
-            if key not in wanted:
-                raise self._error(f"key {key!r} is not of this model and optimizer")
-            shape, dtype = wanted[key]
             if array.shape != shape or array.dtype != dtype:
                 raise self._error(
                     f"key {key!r}: expected {dtype} of shape {shape}, "
                     f"got {array.dtype} of shape {array.shape}"
                 )
+        for key in self.tensors.keys() - wanted.keys():
+            raise self._error(f"key {key!r} is not of this model and optimizer")
 
     def restore(self, trainer: Trainer) -> None:
         """Copy everything into a trainer that `check` found fitting."""
