@@ -91,7 +91,7 @@ def _cpu() -> str:
 
 
 def busy_seconds() -> float:
-    """CPU seconds that the whole machine has worked since it started (Linux)."""
+    """CPU seconds, of all cores, that were not idle since the start: worked or stolen (Linux)."""
     fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    user, nice, system, _, _, irq, softirq, *_ = map(int, fields)
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, fields)
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
