@@ -230,6 +230,11 @@ def input_value(name: str, shape: Shape, dtype: Any) -> Value:
     return Node(Input(name=name), (), [(tuple(shape), dtype)], "").outputs[0]
 
 
+def traced_dtype() -> Any:
+    """The float dtype of the model that is being traced; None outside of a trace."""
+    return _trace.dtype if _trace.active else None
+
+
 def update(storage: Storage, value: Value, t: float, scale: float = 1.0) -> None:
     """At the end of the step: storage = (1 - t) * storage + t * scale * value."""
     _trace.updates.append((storage, value, t, scale))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.graph import Array, Node, Value, apply
+from fastnn.graph import Array, Node, Value, apply, traced_dtype
 from fastnn.ops import elementwise as ew
 from fastnn.ops.op import Example, Input, Op, Spec, register
 
@@ -66,9 +66,10 @@ def normalize(
 ) -> Any:
     """(x * scale - mean) / std for each channel of x (N, C, H, W), of any number type.
 
-    dtype: of the result, float32 by default (a float input keeps its own).
+    dtype: of the result, by default the model's; outside of a model float32, or a float input's own.
     """
-    dtype = np.dtype(dtype or (x.dtype if x.dtype.kind == "f" else np.float32))
+    dtype = dtype or traced_dtype() or (x.dtype if x.dtype.kind == "f" else np.float32)
+    dtype = np.dtype(dtype)
     factor = tuple(scale / s for s in std)
     shift = tuple(-m / s for m, s in zip(mean, std, strict=True))
     if isinstance(x, Value) and not isinstance(x.node.op, Input):
