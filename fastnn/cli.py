@@ -71,7 +71,7 @@ def _parser() -> Parser:
     sets = ", ".join(DATA)
     add("--data", type=_data, default="digits", help=f"{sets} or FILE.npz (default: digits)")
     add("--model", choices=MODELS, default="cnn", help="default: cnn")
-    add("--epochs", type=_count, help="default: 20 for digits, 3 for others", metavar="N")
+    add("--epochs", type=_count, help="default: 40 for digits, 3 for others", metavar="N")
     add("--batch-size", type=_count, default=128, help="default: 128", metavar="N")
     add("--optimizer", choices=tuple(LEARNING_RATES), default="adam", help="default: adam")
     add("--lr", type=_rate, help="default: 1e-3 for adam, 0.02 for sgd", metavar="F")
@@ -180,7 +180,7 @@ def _train(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
     )
     (x, y), test = data
-    epochs = arguments.epochs or (20 if arguments.data == "digits" else 3)
+    epochs = arguments.epochs or (40 if arguments.data == "digits" else 3)
     batch = arguments.batch_size
     history = trainer.fit(x, y, epochs=epochs, batch_size=batch, validation_data=test)
     if arguments.save:
