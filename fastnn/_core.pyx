@@ -57,7 +57,7 @@ cdef extern from *:
     #include <stdlib.h>
     #include <sys/mman.h>
     #include <time.h>
-    /* Zeroed and aligned; large blocks on huge pages where the system has them. */
+    /* Aligned; large blocks on huge pages where the system has them. */
     static void *fnn_allocate(size_t bytes) {
         void *memory = NULL;
         size_t alignment = bytes >= ((size_t)1 << 21) ? (size_t)1 << 21 : 4096;
@@ -238,9 +238,10 @@ def buffer_bytes(str kernel, int bits, **fields):
 # --- memory -------------------------------------------------------------------------------------
 
 cdef class Memory:
-    """A block of zeroed, aligned memory that programs address and arrays may view.
+    """A block of aligned memory, zeroed, that programs address and arrays may view.
 
-    ensure() makes it larger (its content is lost), which is refused while arrays view it.
+    ensure() makes it larger (its content is lost and undefined: an arena), which is refused while
+    arrays view it.
     """
 
     cdef void *data
@@ -253,6 +254,8 @@ cdef class Memory:
     def __cinit__(self, int64_t nbytes=0):
         self.lock = threading.Lock()
         self._allocate(nbytes)
+        with nogil:
+            memset(self.data, 0, nbytes)
 
     def __dealloc__(self):
         free(self.data)
@@ -263,8 +266,6 @@ cdef class Memory:
         cdef void *data = fnn_allocate(nbytes)
         if data == NULL:
             raise MemoryError(f"cannot allocate {nbytes} bytes")
-        with nogil:
-            memset(data, 0, nbytes)  # touched now, so that no page faults later
         free(self.data)
         self.data, self.nbytes = data, nbytes
         return 0

@@ -262,7 +262,7 @@ class Builder:
     def _load_input(self, value: Value) -> Ref:
         """An Input leaf that an op reads as it is: in place, or gathered by rows."""
         source = self.sources[value]
-        if source.rows is None:
+        if source.rows is None and value.dtype in (self.dtype, np.int64):
             strides = dense_strides(value.shape, range(value.ndim))
             return Ref(source.buffer, value.shape, strides, value.dtype)
         if value.dtype == self.dtype:
@@ -275,7 +275,7 @@ class Builder:
             idx=source.index,
             out=ref,
             rows=value.shape[0],
-            src_rows=source.rows,
+            src_rows=value.shape[0] if source.rows is None else source.rows,
             row_size=row_size,
             dtype=DTYPE_CODES[value.dtype],
         )
