@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from fastnn._core import buffer_bytes, call
 
 from bench.baselines import Arrays, Maker, nchw, nhwc
+from fastnn._core import buffer_bytes, call
 
 UNARY = {"exp": 4, "relu": 6, "sigmoid": 7, "tanh": 8}  # fnn_unary
 POOL = {"max": 0, "avg": 2}  # fnn_pool

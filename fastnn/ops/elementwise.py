@@ -8,15 +8,41 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fastnn.graph import Array, Node, Value, apply
-from fastnn.ops.op import Example, Op, Spec, broadcast, check_float, register
 from fastnn.layout import Ref, coalesce
+from fastnn.ops.op import Example, Op, Spec, broadcast, check_float, register
 
 if TYPE_CHECKING:
     from fastnn.plan.builder import Builder
 
 # Codes of enum fnn_unary and enum fnn_binary.
-UNARY = "neg abs square sqrt exp log relu sigmoid tanh sign reciprocal affine".split()
-BINARY = "add sub mul div max min pow greater equal relu_grad sigmoid_grad tanh_grad".split()
+UNARY = [
+    "neg",
+    "abs",
+    "square",
+    "sqrt",
+    "exp",
+    "log",
+    "relu",
+    "sigmoid",
+    "tanh",
+    "sign",
+    "reciprocal",
+    "affine",
+]
+BINARY = [
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "max",
+    "min",
+    "pow",
+    "greater",
+    "equal",
+    "relu_grad",
+    "sigmoid_grad",
+    "tanh_grad",
+]
 TAILS = [(), (1,), (7,), (15,), (16,), (17,), (31,), (32,), (33,), (2, 3, 65)]
 
 

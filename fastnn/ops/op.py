@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Spec = tuple[Shape, Any]  # shape, dtype
 REGISTRY: dict[str, type[Op]] = {}
-O = TypeVar("O", bound="type[Op]")
+OpClass = TypeVar("OpClass", bound="type[Op]")
 
 
 class Op:
@@ -107,7 +107,7 @@ class Example:
         return f"{self.op!r}{shapes}"
 
 
-def register(cls: O) -> O:
+def register(cls: OpClass) -> OpClass:
     """Class decorator: put an op into the registry under its name."""
     if cls.name in REGISTRY:
         raise ValueError(f"op {cls.name!r} is registered twice")

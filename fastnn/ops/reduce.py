@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fastnn.graph import Array, Node, Value, apply
+from fastnn.layout import Ref
 from fastnn.ops import elementwise as ew
 from fastnn.ops.op import Example, Op, Spec, check_float, register
 from fastnn.ops.shape import broadcast_to, reshape
-from fastnn.layout import Ref
 
 if TYPE_CHECKING:
     from fastnn.plan.builder import Builder

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.graph import Array, Node, Shape, Value, apply
+from fastnn.layout import view_strides
 from fastnn.ops.elementwise import expand, unbroadcast
 from fastnn.ops.op import Example, Op, Spec, broadcast, register
-from fastnn.layout import view_strides
 
 if TYPE_CHECKING:
     from fastnn.plan.builder import Builder

@@ -103,7 +103,8 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """Adam (Kingma and Ba, 2015), as torch.optim.Adam; weight decay is added to the gradient.
 
-    m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= lr * m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps).
+    m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; with m' = m / (1 - b1^t), v' = v / (1 - b2^t):
+    w -= lr * m' / (sqrt(v') + eps).
     Raises ValueError for numbers out of range.
     """
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from fastnn import _core
 from fastnn.graph import Array, Node, Shape, Storage, Value, topological
-from fastnn.ops.op import Input, StorageLeaf
 from fastnn.layout import (
     CHANNELS_LAST,
     Buffer,
@@ -23,6 +22,7 @@ from fastnn.layout import (
     coalesce,
     dense_strides,
 )
+from fastnn.ops.op import Input, StorageLeaf
 from fastnn.plan.memory import place
 
 DTYPE_CODES = {

@@ -14,8 +14,7 @@ def place(buffers: list[Buffer], reuse: bool = True, alignment: int = 64) -> int
     """
     total = 0
     placed = np.zeros((len(buffers), 4), np.int64)  # first, last, offset, end
-    count = 0
-    for buffer in sorted(buffers, key=lambda b: -b.nbytes):
+    for count, buffer in enumerate(sorted(buffers, key=lambda b: -b.nbytes)):
         size = -(-buffer.nbytes // alignment) * alignment
         rows = placed[:count]
         if reuse:
@@ -27,6 +26,5 @@ def place(buffers: list[Buffer], reuse: bool = True, alignment: int = 64) -> int
             offset = max(offset, end)
         buffer.offset = offset
         placed[count] = buffer.first, buffer.last, offset, offset + size
-        count += 1
         total = max(total, offset + size)
     return total

@@ -110,9 +110,9 @@ def test_load_state_dict_checks_everything_before_it_changes_anything() -> None:
     state = other.state_dict()
     with pytest.raises(ValueError, match=r"'bias'.*expected shape \(2,\)"):
         model.load_state_dict({**state, "bias": np.zeros(5)})
-    with pytest.raises(KeyError, match="missing.*bias"):
+    with pytest.raises(KeyError, match=r"missing.*bias"):
         model.load_state_dict({"weight": state["weight"]})
-    with pytest.raises(KeyError, match="unexpected.*extra"):
+    with pytest.raises(KeyError, match=r"unexpected.*extra"):
         model.load_state_dict({**state, "extra": np.zeros(1)})
     assert np.any(model.state_dict()["weight"] != state["weight"])
     model.load_state_dict(state)
