@@ -33,7 +33,11 @@ ISA_FLAGS = {
     "aarch64": {"neon": ["-march=armv8-a"]},
 }
 # No -ffast-math: NaN and signed zero behave. Contraction to FMA is on, as it is across the library.
-C_FLAGS = ["-std=gnu11", "-O3", "-g0", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", "-Werror=implicit-function-declaration", "-Wno-psabi"]
+C_FLAGS = [
+    *("-std=gnu11", "-O3", "-g0", "-fPIC", "-fvisibility=hidden"),
+    *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
+    *("-Wall", "-Wextra", "-Werror=implicit-function-declaration", "-Wno-psabi"),
+]
 
 
 def machine() -> str:

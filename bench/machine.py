@@ -54,9 +54,7 @@ class Machine:
                 f"copies {v.cache_gbs:.0f} GB/s in cache, {v.memory_gbs:.0f} GB/s from memory"
             )
         if self.load > 0.5:
-            lines.append(
-                f"load average before the run {self.load:.1f}: other jobs disturb it"
-            )
+            lines.append(f"load average before the run {self.load:.1f}: other jobs disturb it")
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, object]:

@@ -89,7 +89,9 @@ def test_fit_equals_steps_last_small_batch_included() -> None:
     stepper = fn.Trainer(two, nn.CrossEntropyLoss(), optim.Adam(lr=0.01))
     means = []
     for _ in range(2):
-        losses = [(stepper.step(x[i : i + 32], y[i : i + 32]), len(x[i : i + 32])) for i in (0, 32, 64)]
+        losses = [
+            (stepper.step(x[i : i + 32], y[i : i + 32]), len(x[i : i + 32])) for i in (0, 32, 64)
+        ]
         means.append(sum(v * n for v, n in losses) / 70)
     assert stepper.steps == 6
     np.testing.assert_allclose(history["loss"], means, rtol=1e-6)
