@@ -92,6 +92,9 @@ FNN_INLINE int conv_is_scattered(int backward, int64_t in, int64_t out, int64_t 
 /* conv.c: the tiles with xstep 1 and wstep nv * VL, by vectors - 1 and rows / 2 - 1. */
 extern const conv_tile_fn FNN_SYM(conv_tiles)[NV][MR / 2];
 
+/* conv_weight.c: the tiles with any steps, by vectors - 1, rows / 2 - 1, and whether dense. */
+extern const conv_tile_fn FNN_SYM(conv_weight_tiles)[NV][MR / 2][2];
+
 /* conv_scatter.c */
 int64_t FNN_SYM(conv_scatter_size)(const fnn_conv_pack_args *a);
 void FNN_SYM(conv_scatter_pack)(const fnn_conv_pack_args *a);

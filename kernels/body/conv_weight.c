@@ -37,7 +37,7 @@ typedef struct {
 CONV_EACH_TILE(CONV_TILE)
 
 #define CONV_TILE_ENTRY(mr, nv) [nv - 1][mr / 2 - 1] = {tile_##mr##x##nv, dense_##mr##x##nv},
-static const conv_tile_fn tiles[NV][MR / 2][2] = {CONV_EACH_TILE(CONV_TILE_ENTRY)};
+const conv_tile_fn FNN_SYM(conv_weight_tiles)[NV][MR / 2][2] = {CONV_EACH_TILE(CONV_TILE_ENTRY)};
 
 /* A block of output rows first..last of one panel. */
 typedef struct {
@@ -101,7 +101,8 @@ static void run_tiles(const block *b, conv_tile *t, int64_t rows) {
     for (int64_t i = 0; i < rows; i += height) {
         int64_t now = conv_min(height, rows - i);
         int dense = !b->p->few && now % 2 == 0; /* an odd tile's last row is a double */
-        tiles[b->nv - 1][(now + 1) / 2 - 1][dense](t, b->xoff + i, b->yoff + i, now);
+        FNN_SYM(conv_weight_tiles)
+        [b->nv - 1][(now + 1) / 2 - 1][dense](t, b->xoff + i, b->yoff + i, now);
     }
 }
 
