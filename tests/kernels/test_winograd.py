@@ -48,7 +48,17 @@ class Case:
         self.guarded, self.bits, self.pads = guarded, bits, pads
         self.dtype = np.dtype(f"f{bits // 8}")
         oh, ow = size or (ih + 2 * pads[0] - 2, iw + 2 * pads[1] - 2)
-        self.sizes = dict(n=n, c=c, ih=ih, iw=iw, k=k, oh=oh, ow=ow, pad_h=pads[0], pad_w=pads[1])
+        self.sizes = {
+            "n": n,
+            "c": c,
+            "ih": ih,
+            "iw": iw,
+            "k": k,
+            "oh": oh,
+            "ow": ow,
+            "pad_h": pads[0],
+            "pad_w": pads[1],
+        }
         rng = np.random.default_rng(0)
 
         def draw(*shape):
@@ -64,7 +74,7 @@ class Case:
         return self.guarded((_core.buffer_bytes(kernel, self.bits, **ints),), np.uint8)
 
     def packed(self, direction):
-        ints = dict(direction=direction, c=self.sizes["c"], k=self.sizes["k"])
+        ints = {"direction": direction, "c": self.sizes["c"], "k": self.sizes["k"]}
         packed = self.buffer("winograd_pack", **ints)
         self.call("winograd_pack", w=self.w, packed=packed, **ints)
         return packed
@@ -149,14 +159,14 @@ def test_channel_tails(isa, guarded, bits, k):
 @pytest.mark.parametrize(
     "sizes",
     [
-        dict(pads=(0, 2), ih=9, iw=2),
-        dict(pads=(4, 3), ih=3, iw=3),  # backward-data cuts away pixels
-        dict(pads=(1, 1), size=(9, 8), ih=7, iw=6),  # more padding at the bottom right
-        dict(pads=(0, 1), size=(3, 5), ih=9, iw=9),  # unused rows and columns
-        dict(n=33, c=32, k=32, ih=4, iw=4),
-        dict(n=9, c=20, k=70, ih=14, iw=13),
-        dict(n=1, c=70, k=140, ih=9, iw=40),
-        dict(n=1, c=130, k=100, ih=6, iw=7),  # dw in parts
+        {"pads": (0, 2), "ih": 9, "iw": 2},
+        {"pads": (4, 3), "ih": 3, "iw": 3},  # backward-data cuts away pixels
+        {"pads": (1, 1), "size": (9, 8), "ih": 7, "iw": 6},  # more padding at the bottom right
+        {"pads": (0, 1), "size": (3, 5), "ih": 9, "iw": 9},  # unused rows and columns
+        {"n": 33, "c": 32, "k": 32, "ih": 4, "iw": 4},
+        {"n": 9, "c": 20, "k": 70, "ih": 14, "iw": 13},
+        {"n": 1, "c": 70, "k": 140, "ih": 9, "iw": 40},
+        {"n": 1, "c": 130, "k": 100, "ih": 6, "iw": 7},  # dw in parts
     ],
     ids=str,
 )
@@ -184,7 +194,7 @@ def test_residual_and_saved_may_be_the_output(isa, guarded, bits):
 
 @bits_of_both
 def test_backward_weight_without_bias(isa, guarded, bits):
-    for sizes in (dict(), dict(n=12, c=16, k=16, ih=20, iw=20)):
+    for sizes in ({}, {"n": 12, "c": 16, "k": 16, "ih": 20, "iw": 20}):
         Case(guarded, bits, **sizes).check_backward_weight(with_bias=False)
 
 
@@ -200,9 +210,9 @@ def test_an_empty_batch_has_zero_gradients(isa, guarded, bits):
 @pytest.mark.parametrize(
     "sizes",
     [
-        dict(n=16, c=32, k=64, ih=14, iw=14),
-        dict(n=1, c=32, k=160, ih=12, iw=12),
-        dict(n=3, c=96, k=130, ih=10, iw=9),
+        {"n": 16, "c": 32, "k": 64, "ih": 14, "iw": 14},
+        {"n": 1, "c": 32, "k": 160, "ih": 12, "iw": 12},
+        {"n": 3, "c": 96, "k": 130, "ih": 10, "iw": 9},
     ],
     ids=str,
 )
