@@ -113,7 +113,7 @@ class CrossEntropy(Op):
         b.step(
             "xent_fwd",
             x=b.dense(x),
-            labels=b.dense(labels),
+            labels=b.labels(labels),
             lse=b.new(lse),
             losses=out if self.per_row else None,
             total=None if self.per_row else out,
@@ -153,7 +153,7 @@ class CrossEntropyGrad(Op):
         b.step(
             "xent_bwd",
             x=b.dense(x),
-            labels=b.dense(labels),
+            labels=b.labels(labels),
             lse=b.dense(lse),
             dloss=b.dense(dloss),
             dx=b.new(dx),

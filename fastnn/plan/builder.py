@@ -262,13 +262,20 @@ class Builder:
     def _load_input(self, value: Value) -> Ref:
         """An Input leaf that an op reads as it is: in place, or gathered by rows."""
         source = self.sources[value]
-        if source.rows is None and value.dtype in (self.dtype, np.int64):
-            strides = dense_strides(value.shape, range(value.ndim))
-            return Ref(source.buffer, value.shape, strides, value.dtype)
-        if value.dtype == self.dtype:
-            return self.take(value, value)
+        if source.rows is None:
+            return self._source_ref(value)
+        return self.take(value, value) if value.dtype == self.dtype else self._take_labels(value)
+
+    def labels(self, value: Value) -> Ref:
+        """Integers as dense int64, converted if they come in as another type."""
+        ref = self.dense(value)
+        if ref.dtype != np.int64:
+            ref = self._refs[value] = self._take_labels(value)
+        return ref
+
+    def _take_labels(self, value: Value) -> Ref:
+        source = self.sources[value]
         ref = self.temp(value.shape, np.int64)
-        row_size = ref.size // max(1, value.shape[0])
         self.step(
             "take_labels",
             src=self._source_ref(value),
@@ -276,7 +283,7 @@ class Builder:
             out=ref,
             rows=value.shape[0],
             src_rows=value.shape[0] if source.rows is None else source.rows,
-            row_size=row_size,
+            row_size=ref.size // max(1, value.shape[0]),
             dtype=DTYPE_CODES[value.dtype],
         )
         return ref

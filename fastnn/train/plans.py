@@ -111,7 +111,7 @@ class BatchPlan:
         for i, _ in enumerate(metrics, 1):
             check_accuracy(output, y)
             acc = Ref(total.buffer, (1,), (1,), total.dtype, 8 * i)
-            labels = b.dense(y)
+            labels = b.labels(y)
             n, c = output.shape
             b.step("count_correct", x=b.dense(output), labels=labels, acc=acc, n=n, c=c)
 
