@@ -24,7 +24,7 @@ lint: build
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'kernels/*.c' 'kernels/*.h')
-	$(BIN)/cython-lint fastnn/_core.pyx
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint fastnn/_core.pyx
 
 build: $(VENV)/.ready
 	$(BIN)/python setup.py --quiet build_ext --inplace

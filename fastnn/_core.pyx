@@ -11,7 +11,6 @@ calls one kernel after another.
 import os
 import threading
 
-cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uintptr_t
@@ -288,8 +287,10 @@ cdef class Memory:
             dims[i] = shape[i]
             size *= dims[i]
         if offset < 0 or offset + size > self.nbytes:
-            raise ValueError(f"offset: {offset} + {size} bytes lie outside the {self.nbytes} there are")
-        array = cnp.PyArray_SimpleNewFromData(ndim, dims, descr.type_num, <char *>self.data + offset)
+            raise ValueError(
+                f"offset: {offset} + {size} bytes lie outside the {self.nbytes} there are")
+        array = cnp.PyArray_SimpleNewFromData(
+            ndim, dims, descr.type_num, <char *>self.data + offset)
         Py_INCREF(self)
         PyArray_SetBaseObject(array, self)
         self.viewed = True

@@ -2,11 +2,12 @@
  *
  * A kernel is `int kernel(const args *)`. Its argument struct is declared once, in kernels.def; the
  * same line yields the struct (for the body), the enum, and the table of field names (for the core,
- * which fills arguments by name). Every field is eight bytes wide - a pointer, an int64 or a double -
- * so field i lies at byte 8*i and the core needs no offsets.
+ * which fills arguments by name). Every field is eight bytes wide - a pointer, an int64 or a double
+ * - so field i lies at byte 8*i and the core needs no offsets.
  *
  * Kernels trust their arguments: shapes, strides and alignment are checked when a plan is built.
- * They return a status; what depends on data (labels, indices) is checked before anything is written.
+ * They return a status; what depends on data (labels, indices) is checked before anything is
+ * written.
  */
 #ifndef FNN_H
 #define FNN_H
@@ -79,7 +80,10 @@ enum fnn_pool { FNN_POOL_MAX, FNN_POOL_MIN, FNN_POOL_AVG };
 #define FNN_INT(f) int64_t f;
 #define FNN_INT6(f) int64_t f##0, f##1, f##2, f##3, f##4, f##5;
 #define FNN_REAL(f) double f;
-#define FNN_KERNEL(name, fields) typedef struct {fields} fnn_##name##_args;
+#define FNN_KERNEL(name, fields)                                                                   \
+    typedef struct {                                                                               \
+        fields                                                                                     \
+    } fnn_##name##_args;
 #define FNN_KERNEL_SIZED(name, fields) FNN_KERNEL(name, fields)
 #include "kernels.def"
 #undef FNN_KERNEL

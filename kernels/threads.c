@@ -1,9 +1,10 @@
 /* A small private pool of pthreads.
  *
- * One job at a time. `state` packs (generation, next task): a worker claims a task by compare-and-swap
- * on it, so a late worker can never run a task of a job that has ended. The generation is odd while
- * the caller rewrites the job's fields, and even while tasks may be claimed. The caller works too,
- * then waits until `done` has counted every task. Idle workers spin a bounded while, then park.
+ * One job at a time. `state` packs (generation, next task): a worker claims a task by
+ * compare-and-swap on it, so a late worker can never run a task of a job that has ended. The
+ * generation is odd while the caller rewrites the job's fields, and even while tasks may be
+ * claimed. The caller works too, then waits until `done` has counted every task. Idle workers spin
+ * a bounded while, then park.
  */
 #define _GNU_SOURCE
 #include "threads.h"

@@ -1,10 +1,10 @@
 /* This ISA and float type's table: every kernel of kernels.def at its place. */
 #include "vec.h"
 
-#define FNN_KERNEL(name, fields)                                                                   \
-    __attribute__((weak)) int FNN_SYM(name)(const fnn_##name##_args *args);
+#define FNN_KERNEL(name, fields) int FNN_SYM(name)(const fnn_##name##_args *args);
 #define FNN_KERNEL_SIZED(name, fields)                                                             \
-    FNN_KERNEL(name, fields) __attribute__((weak)) int64_t FNN_SYM(name##_size)(const fnn_##name##_args *args);
+    FNN_KERNEL(name, fields)                                                                       \
+    int64_t FNN_SYM(name##_size)(const fnn_##name##_args *args);
 #include "kernels.def"
 #undef FNN_KERNEL
 #undef FNN_KERNEL_SIZED
@@ -13,8 +13,8 @@ extern const fnn_table FNN_SYM(table);
 const fnn_table FNN_SYM(table) = {
     .run =
         {
-#define FNN_KERNEL(name, fields) (fnn_kernel)FNN_SYM(name),
-#define FNN_KERNEL_SIZED(name, fields) (fnn_kernel)FNN_SYM(name),
+#define FNN_KERNEL(name, fields) (fnn_kernel) FNN_SYM(name),
+#define FNN_KERNEL_SIZED(name, fields) (fnn_kernel) FNN_SYM(name),
 #include "kernels.def"
 #undef FNN_KERNEL
 #undef FNN_KERNEL_SIZED
