@@ -8,7 +8,8 @@ from fastnn import ops
 from fastnn.nn.init import fan_in_uniform
 from fastnn.nn.layers import positive
 from fastnn.nn.module import Module, Parameter, value
-from fastnn.ops.conv import WEIGHT_ORDER, Pair, pair
+from fastnn.ops.conv import Pair, pair
+from fastnn.ops.conv_algorithm import WEIGHT_ORDER
 
 
 class Conv2d(Module):

@@ -10,6 +10,7 @@ import numpy as np
 from fastnn import _core
 from fastnn.graph import Array, Storage, Value, input_value, tracing
 from fastnn.nn.module import Module, Parameter, changes
+from fastnn.ops.conv_algorithm import conv_algorithm
 from fastnn.plan.plan import Plan
 
 KEPT = 64  # plans of one model; the oldest goes first
@@ -59,7 +60,7 @@ class Plans:
 
 def signature(model: Module) -> tuple[Any, ...]:
     """Everything about a model that a plan depends on, as something to compare."""
-    parts: list[Any] = [_core.isa()]
+    parts: list[Any] = [_core.isa(), conv_algorithm()]
     for module in model.modules():
         parts.append(id(module))
         for name, attribute in vars(module).items():

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.graph import Array, Node, Shape, Value, apply
-from fastnn.layout import CHANNELS_LAST, Ref
+from fastnn.layout import CHANNELS_LAST
+from fastnn.ops.conv_algorithm import WEIGHT_ORDER, choose
 from fastnn.ops.epilogue import act_code, finish
 from fastnn.ops.op import Example, Op, Spec, check_float, check_ndim, register
 
 if TYPE_CHECKING:
     from fastnn.plan.builder import Builder
 
-WEIGHT_ORDER = (2, 3, 1, 0)  # (O, I, kH, kW) lies as kH, kW, I, O
 Pair = tuple[int, int]
 
 
@@ -49,25 +49,11 @@ class Conv(Op):
         (n, c, ih, iw), (k, _, kh, kw), (oh, ow) = x, w, y[2:]
         return {
             **dict(n=n, c=c, ih=ih, iw=iw, k=k, oh=oh, ow=ow),
+            **dict(kh=kh, kw=kw, groups=self.groups),
             **dict(pad_h=self.padding[0], pad_w=self.padding[1]),
-            **self.pack_fields(c, k, kh, kw),
-        }
-
-    def pack_fields(self, c: int, k: int, kh: int, kw: int) -> dict[str, int]:
-        """What packing the weights needs to know of it."""
-        return {
-            **dict(c=c, k=k, kh=kh, kw=kw, groups=self.groups),
             **dict(stride_h=self.stride[0], stride_w=self.stride[1]),
             **dict(dilation_h=self.dilation[0], dilation_w=self.dilation[1]),
         }
-
-    def packed(self, b: Builder, w: Value, c: int, direction: int) -> Ref:
-        """The weights, packed for a direction (0 forward, 1 backward-data)."""
-        k, _, kh, kw = w.shape
-        fields = {**self.pack_fields(c, k, kh, kw), "direction": direction}
-        out = b.temp((b.buffer_bytes("conv_pack", **fields),), np.uint8)
-        b.step("conv_pack", w=b.dense(w, WEIGHT_ORDER), packed=out, **fields)
-        return out
 
     def macs(self, w: Shape, y: Shape) -> int:
         """Multiply-adds, those with padding counted."""
@@ -112,16 +98,17 @@ class Conv2d(Conv):
         x, w, bias, residual = (*node.inputs, None, None)[:4]
         (y,) = node.outputs
         assert x is not None and w is not None
-        b.step(
-            "conv_fwd",
+        sizes = self.fields(x.shape, w.shape, y.shape)
+        choose(sizes).forward(
+            b,
+            sizes,
+            w,
             flops=self.flops(node),
             x=b.channels_last(x),
-            packed=self.packed(b, w, x.shape[1], 0),
             bias=None if bias is None else b.dense(bias),
             residual=None if residual is None else b.channels_last(residual),
             y=b.new(y, CHANNELS_LAST),
             act=act_code(self.act, False),
-            **self.fields(x.shape, w.shape, y.shape),
         )
 
     def flops(self, node: Node) -> int:
@@ -169,16 +156,17 @@ class Conv2dGradData(Conv):
         (dx,) = node.outputs
         assert dy is not None and w is not None
         extra = [None if v is None else b.channels_last(v) for v in (residual, saved)]
-        b.step(
-            "conv_bwd_data",
+        sizes = self.fields(dx.shape, w.shape, dy.shape)
+        choose(sizes).backward_data(
+            b,
+            sizes,
+            w,
             flops=2 * self.macs(w.shape, dy.shape),
             dy=b.channels_last(dy),
-            packed=self.packed(b, w, dx.shape[1], 1),
             residual=extra[0],
             saved=extra[1],
             dx=b.new(dx, CHANNELS_LAST),
             act=act_code(self.act, saved is not None),
-            **self.fields(dx.shape, w.shape, dy.shape),
         )
 
     def reference(
@@ -215,14 +203,15 @@ class Conv2dGradWeight(Conv):
     def lower(self, node: Node, b: Builder) -> None:
         (x, dy), (dw, dbias) = node.inputs, node.outputs
         assert x is not None and dy is not None
-        b.step(
-            "conv_bwd_weight",
+        sizes = self.fields(x.shape, dw.shape, dy.shape)
+        choose(sizes).backward_weight(
+            b,
+            sizes,
             flops=2 * self.macs(dw.shape, dy.shape),
             x=b.channels_last(x),
             dy=b.channels_last(dy),
             dw=b.new(dw, WEIGHT_ORDER),
             dbias=b.new(dbias) if b.is_used(dbias) else None,
-            **self.fields(x.shape, dw.shape, dy.shape),
         )
 
     def reference(self, x: Array, dy: Array) -> tuple[Array, Array]:

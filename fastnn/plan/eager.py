@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnn import _core
 from fastnn.graph import Array, Value, input_value, record, set_evaluator
+from fastnn.ops.conv_algorithm import conv_algorithm
 from fastnn.ops.load import Load
 from fastnn.ops.op import Op
 from fastnn.plan.plan import Plan
@@ -33,6 +34,7 @@ def evaluate(op: Op, inputs: tuple[Any, ...]) -> Any:
     key = (
         op.key,
         _core.isa(),
+        conv_algorithm(),
         *[None if a is None else (a.shape, a.dtype.char) for a in arrays],
     )
     plan = _plans.get(key)
