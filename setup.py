@@ -118,7 +118,11 @@ class BuildCore(build_ext):
     def build_extension(self, ext: Extension) -> None:
         import numpy
 
-        ext.extra_objects = KernelBuild(Path(self.build_temp).resolve() / "kernels").objects()
+        # Not build_temp: an editable install has a new one each time and would compile all again.
+        folder = (
+            ROOT / "build" / f"temp.{self.plat_name}-{sys.implementation.cache_tag}" / "kernels"
+        )
+        ext.extra_objects = KernelBuild(folder).objects()
         ext.depends = [*ext.extra_objects, str(KERNELS / "fnn.h"), str(KERNELS / "threads.h")]
         ext.include_dirs = [str(KERNELS), numpy.get_include()]
         super().build_extension(ext)
