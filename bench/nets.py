@@ -180,14 +180,16 @@ def flops(net: Net, size: int, training: bool) -> int:
 def rounding(net: Net, size: int, training: bool = True) -> float:
     """A bound on the relative L2 difference of two float32 implementations' outputs or gradients.
 
-    Each layer adds the random walk of its longest sum, eps * sqrt(terms); the factor 8 covers
-    constants and the rare ReLU or maximum that rounding decides the other way.
+    Each layer with a sum in it, batch norm too, adds the random walk of the longest one, eps *
+    sqrt(terms), on either side; the factor 8 covers constants and the rare ReLU or maximum that
+    rounding decides the other way.
     """
     terms, depth = 1, 0
     for layer in walk(net.layers):
+        depth += training and layer["op"] == "bn"
         if layer["op"] in ("conv", "linear"):
             depth += 1
             terms = max(terms, layer["shape"][0] * layer.get("kernel", 1) ** 2)
             if training:
                 terms = max(terms, size * math.prod(layer["to"][1:]))
-    return 8 * depth * math.sqrt(terms) * float(np.finfo(np.float32).eps)
+    return 2 * 8 * depth * math.sqrt(terms) * float(np.finfo(np.float32).eps)

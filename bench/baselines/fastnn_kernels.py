@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from bench.baselines import Arrays, Maker, nchw, nhwc
-from fastnn._core import buffer_bytes, call
+from fastnn import _core
 
 UNARY = {"exp": 4, "relu": 6, "sigmoid": 7, "tanh": 8}  # fnn_unary
 POOL = {"max": 0, "avg": 2}  # fnn_pool
 
 
 def _buffer(kernel: str, **sizes: Any) -> np.ndarray:
-    return np.zeros(max(1, buffer_bytes(kernel, 32, **sizes)), np.uint8)
+    return np.zeros(max(1, _core.buffer_bytes(kernel, 32, **sizes)), np.uint8)
 
 
 def matmul(a: Arrays, spec: dict[str, Any]) -> Any:
@@ -29,7 +29,9 @@ def matmul(a: Arrays, spec: dict[str, Any]) -> Any:
     rest = dict.fromkeys(("saved_rs", "a_bs", "b_bs", "c_bs", "residual_bs", "saved_bs"), 0)
     sizes = {"batch": 1, "m": m, "n": n, "k": k, **strides, **rest, "beta": 0.0, "act": 0}
     work = _buffer("gemm", **sizes)
-    return lambda: call("gemm", 32, a=a["a"], b=a["b"], c=c, work=work, **sizes), lambda: {"c": c}
+    return lambda: _core.call("gemm", 32, a=a["a"], b=a["b"], c=c, work=work, **sizes), lambda: {
+        "c": c
+    }
 
 
 def _conv_sizes(a: Arrays) -> tuple[dict[str, int], dict[str, int]]:
@@ -52,8 +54,8 @@ def _packed(kernel: str, direction: int, given: str, made: str) -> Maker:
         arrays = {given: source, made: target}
 
         def run() -> None:
-            call("conv_pack", 32, w=w, packed=packed, direction=direction, **shared)
-            call(kernel, 32, packed=packed, act=0, **arrays, **sizes)
+            _core.call("conv_pack", 32, w=w, packed=packed, direction=direction, **shared)
+            _core.call(kernel, 32, packed=packed, act=0, **arrays, **sizes)
 
         return run, lambda: {made: nchw(target)}
 
@@ -68,7 +70,7 @@ def conv_bwd_weight(a: Arrays, spec: dict[str, Any]) -> Any:
     work = _buffer("conv_bwd_weight", **sizes)
 
     def run() -> None:
-        call("conv_bwd_weight", 32, x=x, dy=dy, dw=dw, work=work, **sizes)
+        _core.call("conv_bwd_weight", 32, x=x, dy=dy, dw=dw, work=work, **sizes)
 
     return run, lambda: {"dw": dw.transpose(3, 2, 0, 1)}
 
@@ -87,7 +89,7 @@ def _pool_fwd(mode: str) -> Maker:
         sizes = _pool_sizes(x.shape, mode)
         y = np.empty((len(x), sizes["oh"], sizes["ow"], sizes["c"]), np.float32)
         idx = np.empty(y.shape, np.int32) if mode == "max" else None
-        return lambda: call("pool_fwd", 32, x=x, y=y, idx=idx, act=0, **sizes), lambda: {
+        return lambda: _core.call("pool_fwd", 32, x=x, y=y, idx=idx, act=0, **sizes), lambda: {
             "y": nchw(y)
         }
 
@@ -101,8 +103,8 @@ def _pool_bwd(mode: str) -> Maker:
         sizes = _pool_sizes(x.shape, mode)
         dx, idx = np.empty_like(x), np.empty(dy.shape, np.int32)
         if mode == "max":
-            call("pool_fwd", 32, x=x, y=np.empty_like(dy), idx=idx, act=0, **sizes)
-        return lambda: call("pool_bwd", 32, dy=dy, idx=idx, dx=dx, **sizes), lambda: {
+            _core.call("pool_fwd", 32, x=x, y=np.empty_like(dy), idx=idx, act=0, **sizes)
+        return lambda: _core.call("pool_bwd", 32, dy=dy, idx=idx, dx=dx, **sizes), lambda: {
             "dx": nchw(dx)
         }
 
@@ -116,7 +118,7 @@ def xent(a: Arrays, spec: dict[str, Any]) -> Any:
     lse, total, dx = np.empty(n, np.float32), np.empty(1, np.float32), np.empty_like(x)
     arrays = {"x": x, "labels": labels, "lse": lse, "total": total, "dx": dx}
     sizes = {"n": n, "c": c, "scale": 1 / n}
-    return lambda: call("xent_fwd", 32, **arrays, **sizes), lambda: {"loss": total, "dx": dx}
+    return lambda: _core.call("xent_fwd", 32, **arrays, **sizes), lambda: {"loss": total, "dx": dx}
 
 
 def _unary(op: str) -> Maker:
@@ -124,7 +126,7 @@ def _unary(op: str) -> Maker:
         """_core.call unary"""
         x, y = a["x"], np.empty_like(a["x"])
         fields = {"n": x.size, "op": UNARY[op], "alpha": 0.0, "beta": 0.0}
-        return lambda: call("unary", 32, x=x, y=y, **fields), lambda: {"y": y}
+        return lambda: _core.call("unary", 32, x=x, y=y, **fields), lambda: {"y": y}
 
     return make
 
@@ -138,7 +140,7 @@ def adam(a: Arrays, spec: dict[str, Any]) -> Any:
 
     def run() -> None:
         hyper[0] += 1
-        call("adam", 32, hyper=hyper, **arrays, **numbers)
+        _core.call("adam", 32, hyper=hyper, **arrays, **numbers)
 
     return run, lambda: {"w": a["w"]}
 
