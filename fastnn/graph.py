@@ -251,6 +251,24 @@ def next_key() -> int:
     return _trace.keys
 
 
+# --- what plans were made for ---
+
+# Grows with every change to any module's structure, mode or attributes, and to settings: plans look
+# no further while it stands still.
+_changes = 0
+
+
+def changes() -> int:
+    """The number of structural changes so far in this process."""
+    return _changes
+
+
+def changed() -> None:
+    """Tell that something is not what plans were made for."""
+    global _changes
+    _changes += 1
+
+
 # --- applying ops -------------------------------------------------------------------------------
 
 _evaluate: Callable[[Op, tuple[Any, ...]], Any] | None = None

@@ -7,24 +7,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastnn.graph import Array, Storage, Value, storage_value
+from fastnn.graph import Array, Storage, Value, changed, storage_value
 
 M = TypeVar("M", bound="Module")
-
-# Grows with every change to any module's structure, mode or attributes: plans look no further while
-# it stands still.
-_changes = 0
-
-
-def changes() -> int:
-    """The number of structural changes to modules so far in this process."""
-    return _changes
-
-
-def changed() -> None:
-    """Tell that some module is not what plans were made for."""
-    global _changes
-    _changes += 1
 
 
 class Parameter(Storage):

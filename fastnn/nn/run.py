@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core
-from fastnn.graph import Array, Storage, Value, input_value, tracing
-from fastnn.nn.module import Module, Parameter, changes
+from fastnn.graph import Array, Storage, Value, changes, input_value, tracing
+from fastnn.nn.module import Module, Parameter
 from fastnn.ops.conv_algorithm import conv_algorithm
 from fastnn.plan.plan import Plan
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.graph import Value
+from fastnn.graph import Value, changed
 from fastnn.layout import Ref
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ WEIGHT_ORDER = (2, 3, 1, 0)  # (O, I, kH, kW) lies as kH, kW, I, O
 Sizes = dict[str, int]
 
 # What Winograd's transforms cost beside its 36 products a tile, in multiply-adds: per tile and
-# channel of input and output; per weight matrix element, for packing. Measured on AVX-512; the
-# comparison of both algorithms is even where the estimates are.
+# channel of input and output; per weight matrix element, for packing. Estimates from the time that
+# the parts of some layers took on AVX-512, not yet from a grid of shapes.
 TRANSFORM, PACK = 700, 1400
 
 
@@ -64,7 +64,8 @@ class Winograd:
 
     def can(self, sizes: Sizes) -> bool:
         """Whether the geometry is one that the kernels know."""
-        return all(sizes[name] == value for name, value in self.fixed.items())
+        fits = all(sizes[name] == value for name, value in self.fixed.items())
+        return fits and max(sizes["pad_h"], sizes["pad_w"]) <= 2
 
     def pays(self, sizes: Sizes) -> bool:
         """Whether it is the faster one, by the work that either does; border tiles count whole."""
@@ -121,8 +122,6 @@ def set_conv_algorithm(name: str) -> None:
     """
     if name not in SETTINGS:
         raise ValueError(f"set_conv_algorithm: name: expected one of {SETTINGS}, got {name!r}")
-    from fastnn.nn.module import changed
-
     global _setting
     _setting = name
     changed()

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastnn._core import Memory
-from fastnn.graph import Array, Storage
+from fastnn.graph import Array, Storage, changed
 from fastnn.layout import Ref
-from fastnn.nn.module import Parameter, changed
+from fastnn.nn.module import Parameter
 from fastnn.plan.builder import Builder
 
 

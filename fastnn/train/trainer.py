@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.graph import Array
-from fastnn.nn.module import Module, changes
+from fastnn.graph import Array, changes
+from fastnn.nn.module import Module
 from fastnn.nn.run import as_array, plans_of
 from fastnn.optim.optimizers import Optimizer
 from fastnn.optim.slab import Slab
