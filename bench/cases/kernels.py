@@ -57,6 +57,12 @@ def _convolutions() -> Iterator[Case]:
             yield _case(f"{op} {n}x{c}x{size}x{size} to {k}", op, shapes, count, flops)
 
 
+def _distinct(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Images without equal pixels: which of two maxima takes the gradient is a library's choice."""
+    x = rng.permutation(math.prod(POOLED)).astype(np.float32)
+    return {"x": x.reshape(POOLED) - x.size / 2}
+
+
 def cases(quick: bool) -> Iterator[Case]:
     """All of this theme."""
     for m, n, k in PRODUCTS:
@@ -67,7 +73,7 @@ def cases(quick: bool) -> Iterator[Case]:
     n, c, h, w = POOLED
     for op in ("max_pool_fwd", "max_pool_bwd", "avg_pool_fwd", "avg_pool_bwd"):
         shapes = {"x": POOLED, "dy": (n, c, h // 2, w // 2)}
-        yield _case(f"{op} {n}x{c}x{h}x{w}", op, shapes)
+        yield _case(f"{op} {n}x{c}x{h}x{w}", op, shapes, extra=_distinct)
     for rows, classes in LOGITS:
 
         def labels(
