@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from fastnn.train.interrupt import Interrupt
 from fastnn.train.plans import BatchPlan, PredictPlan, new_sums
 from fastnn.train.progress import Progress
 
+Schedule = Callable[[Array], Any]
 TICK_SECONDS = 0.1  # between two looks at the clock, the bar and Ctrl-C
 
 
@@ -112,12 +113,15 @@ class Trainer:
         validation_data: tuple[Any, Any] | None = None,
         shuffle: bool = True,
         progress: bool = True,
+        schedule: Schedule | None = None,
     ) -> History:
         """Train for `epochs` passes over (x, y); the last, smaller batch is trained on too.
 
         x (n, ...), y (n, ...): arrays of any number type; uint8 images stay uint8. Each epoch's order
         depends on the trainer's seed and the number of epochs done. validation_data is evaluated after
-        each epoch. Ctrl-C ends it between two steps: the history says so. Raises ValueError naming the
+        each epoch. schedule: from the part of this call's steps that is done, an array of numbers from
+        0 to 1, to factors of the optimizer's learning rate (lambda t: 1 - t decays it linearly to 0).
+        Ctrl-C ends it between two steps: the history says so. Raises ValueError naming the
         argument that does not fit.
         """
         x, y = _pair(x, y)
@@ -126,6 +130,8 @@ class Trainer:
         _at_least("epochs", epochs, 0)
         _at_least("batch_size", batch_size, 1)
         self._make_slab()
+        total = epochs * -(-len(x) // min(batch_size, len(x)))
+        self._rates = _Rates(self.optimizer, schedule, self.steps, total)
         history = History()
         shown = Progress(self.epochs + epochs, len(x), progress)
         with Interrupt() as interrupt:
@@ -174,7 +180,7 @@ class Trainer:
         hyper = np.empty((iterations, HYPER_SIZE))
         hyper[:] = self._hyper
         hyper[:, 0] = np.arange(self.steps + 1, self.steps + 1 + iterations)
-        hyper[:, 2] = self.optimizer.lr
+        hyper[:, 2] = self._rates(hyper[:, 0])
         arrays = plan.arrays(x=x, y=y, index=order, hyper=hyper)
         plan.plan.execute(arrays, iterations, plan.strides)
         self.steps += iterations
@@ -299,6 +305,23 @@ class Trainer:
         """Print the steps of one training step on a batch (x, y)."""
         x, y = _pair(x, y)
         print(self._plan("step", len(x), x, y, training=True).plan)
+
+
+class _Rates:
+    """The learning rates of steps, numbered from 1, of one fit."""
+
+    def __init__(
+        self, optimizer: Optimizer, schedule: Schedule | None, first: int, total: int
+    ) -> None:
+        self.optimizer, self.schedule, self.first, self.total = optimizer, schedule, first, total
+
+    def __call__(self, steps: Array) -> Any:
+        if self.schedule is None:
+            return self.optimizer.lr
+        factors = np.asarray(self.schedule((steps - 1 - self.first) / self.total))
+        if factors.shape not in ((), steps.shape) or not np.all(factors >= 0):
+            raise ValueError(f"schedule: expected factors of at least 0, got {factors}")
+        return self.optimizer.lr * factors
 
 
 def _pair(x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> tuple[Array, Array]:

@@ -306,3 +306,22 @@ def test_memory_does_not_grow() -> None:
         trainer.step(x, y)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 512  # kB: allocator slack, not one object a step
+
+
+def test_schedule_scales_the_rate_of_each_step() -> None:
+    x, y = blobs(70)
+    model, twin = mlp(), mlp()
+    fn.Trainer(model, nn.CrossEntropyLoss(), optim.SGD(lr=0.4)).fit(
+        x, y, epochs=2, batch_size=32, shuffle=False, progress=False, schedule=lambda t: 1 - t
+    )
+    stepper = fn.Trainer(twin, nn.CrossEntropyLoss(), optim.SGD(lr=0.4))
+    for step in range(6):
+        stepper.optimizer.lr = 0.4 * (1 - step / 6)
+        batch = slice(32 * (step % 3), 32 * (step % 3) + 32)
+        stepper.step(x[batch], y[batch])
+    for name, want in twin.state_dict().items():
+        np.testing.assert_array_equal(model.state_dict()[name], want)
+    with pytest.raises(ValueError, match="schedule: expected factors"):
+        fn.Trainer(model, nn.CrossEntropyLoss(), optim.SGD()).fit(
+            x, y, progress=False, schedule=lambda t: t - 1
+        )
