@@ -247,7 +247,6 @@ cdef class Memory:
     cdef readonly int64_t nbytes
     cdef readonly bint viewed
     cdef readonly object lock  # held while a program that uses this memory as its arena runs
-    cdef public object owner   # the program that ran last in this arena
     cdef object __weakref__
 
     def __cinit__(self, int64_t nbytes=0):

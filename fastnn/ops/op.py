@@ -81,8 +81,7 @@ class Op:
 class Example:
     """An op with its inputs: a shape stands for seeded normal numbers, an array for itself.
 
-    `smooth`: False where a numeric gradient does not exist everywhere (the inputs are then spread so
-    that no kink lies within the difference's step).
+    positive: the numbers are at least 0.5, for ops that want them so.
     """
 
     def __init__(self, op: Op, *inputs: Shape | Array | None, positive: bool = False) -> None:

@@ -111,25 +111,21 @@ class Choose(Reduce):
         share = ew.div(dy, apply(Sum(axes=self.axes), chosen))
         return [ew.mul(chosen, _spread(share, x, self.axes))]
 
+    @classmethod
+    def examples(cls) -> Iterable[Example]:
+        return (e for e in super().examples() if e.op.scale == 1.0)  # type: ignore[attr-defined]
+
 
 @register
 class Max(Choose):
     name = "max"
     code = "max"
 
-    @classmethod
-    def examples(cls) -> Iterable[Example]:
-        return (e for e in super().examples() if e.op.scale == 1.0)  # type: ignore[attr-defined]
-
 
 @register
 class Min(Choose):
     name = "min"
     code = "min"
-
-    @classmethod
-    def examples(cls) -> Iterable[Example]:
-        return (e for e in super().examples() if e.op.scale == 1.0)  # type: ignore[attr-defined]
 
 
 def _spread(y: Any, x: Value, axes: tuple[int, ...]) -> Any:
