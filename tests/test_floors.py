@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 import fastnn
 
@@ -64,14 +68,29 @@ def test_imports_go_down() -> None:
     assert wrong == []
 
 
-def test_import_takes_nothing_but_numpy() -> None:
-    import subprocess
-    import sys
-
+def loaded_by(statement: str) -> set[str]:
+    """Modules that a statement loads in a new process that has NumPy."""
     code = (
-        "import sys, numpy; before = set(sys.modules); import fastnn; "
-        "print(*{m.split('.')[0] for m in set(sys.modules) - before})"
+        "import sys, numpy; before = set(sys.modules); "
+        f"{statement}; print(*set(sys.modules) - before)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    foreign = set(out.stdout.split()) - set(sys.stdlib_module_names) - {"fastnn", "numpy"}
+    return set(out.stdout.split())
+
+
+def test_all_parts_together_take_nothing_but_numpy() -> None:
+    found = {m.split(".")[0] for m in loaded_by("from fastnn import *")}
+    foreign = found - set(sys.stdlib_module_names) - {"fastnn", "numpy"}
     assert {m for m in foreign if not m.startswith(("_cython", "cython", "__"))} == set()
+
+
+def test_import_loads_the_core_alone() -> None:
+    found = {m for m in loaded_by("import fastnn") if m.startswith("fastnn")}
+    assert found == {"fastnn", "fastnn._core"}
+
+
+def test_every_public_name_is_there() -> None:
+    assert set(fastnn.__all__) <= set(dir(fastnn))
+    assert all(getattr(fastnn, name) is not None for name in fastnn.__all__)
+    with pytest.raises(AttributeError, match="'nothing'"):
+        fastnn.nothing  # noqa: B018
