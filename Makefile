@@ -9,7 +9,7 @@ train: build
 	$(BIN)/fastnn train --data digits --model cnn
 
 test: build
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 bench: build
 	$(BIN)/pip install --quiet matplotlib numba
