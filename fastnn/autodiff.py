@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastnn.graph import Node, Storage, Value, storage_value, topological
-from fastnn.ops import elementwise as ew
+from fastnn.ops.index import accumulate
 
 
 def gradients(loss: Value, wanted: Sequence[Value]) -> list[Value | None]:
@@ -34,7 +34,7 @@ def gradients(loss: Value, wanted: Sequence[Value]) -> list[Value | None]:
         dins = node.op.grad(node, *douts)
         for value, din in zip(node.inputs, dins, strict=True):
             if value is not None and din is not None and value in reached:
-                sums[value] = ew.add(sums[value], din) if value in sums else din
+                sums[value] = accumulate(sums[value], din) if value in sums else din
     return [sums.get(v) for v in wanted]
 
 

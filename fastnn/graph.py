@@ -118,6 +118,9 @@ class Value:
             raise TypeError("a 0-d value has no length")
         return self.shape[0]
 
+    def __getitem__(self, key: Any) -> Any:
+        return _ops().getitem(self, key)
+
     def __iter__(self) -> Iterator[Value]:
         raise TypeError(f"a symbolic value cannot be iterated over, at {caller()}")
 
@@ -296,7 +299,9 @@ def record(op: Op, *inputs: Any) -> Node:
     values = tuple(_as_value(x, like) for x in inputs)
     if _trace.active and _trace.dtype is not None:
         keep = op.integer_inputs
-        values = tuple(v if i in keep else _as_float(v) for i, v in enumerate(values))
+        if op.any_dtype and len({v.dtype for v in values if v is not None}) == 1:
+            keep = tuple(range(len(values)))
+        values = tuple(v if i in keep else as_float(v) for i, v in enumerate(values))
     return Node(op, values, op.infer(*values), caller())
 
 
@@ -311,12 +316,18 @@ def _as_value(x: Any, like: Value) -> Value | None:
     return storage_value(Storage(array))
 
 
-def _as_float(value: Value | None) -> Value | None:
-    """An Input of another dtype than the model's, converted (once a trace)."""
+def as_float(value: Value | None) -> Value | None:
+    """An Input of another dtype than the traced model's, or a part of one, converted to that."""
     from fastnn.ops.load import convert
     from fastnn.ops.op import Input
 
-    if value is None or value.dtype == _trace.dtype or not isinstance(value.node.op, Input):
+    if value is None or value.dtype == _trace.dtype:
+        return value
+    node = value.node
+    if node.op.any_dtype:
+        inputs = tuple(as_float(v) for v in node.inputs)
+        return Node(node.op, inputs, node.op.infer(*inputs), node.line).outputs[value.index]
+    if not isinstance(node.op, Input):
         return value
     if id(value) not in _trace.leaves:
         _trace.leaves[id(value)] = convert(value, _trace.dtype)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core
-from fastnn.graph import Array, Storage, Value, changes, input_value, tracing
+from fastnn.graph import Array, Storage, Value, as_float, changes, input_value, tracing
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.conv_algorithm import conv_algorithm
 from fastnn.plan.plan import Plan
@@ -22,7 +22,7 @@ class Traced:
     def __init__(self, function: Callable[..., Any], inputs: Sequence[Value], dtype: Any) -> None:
         with tracing(dtype) as trace:
             self.inputs = list(inputs)
-            self.output: Any = function(*inputs)
+            self.output: Any = _floats(function(*inputs))
             self.updates = list(trace.updates)
             self.counters = list(trace.counters)
             self.leaves = list(trace.leaves.values())
@@ -31,6 +31,13 @@ class Traced:
         """Add batches to the modules that count them."""
         for module in self.counters:
             module.num_batches_tracked.data[...] += batches
+
+
+def _floats(output: Any) -> Any:
+    """What a traced function returned, inputs that it passed on as they came converted."""
+    if isinstance(output, Value):
+        return as_float(output)
+    return tuple(map(_floats, output)) if isinstance(output, tuple) else output
 
 
 class Plans:

@@ -25,6 +25,8 @@ from fastnn.ops.elementwise import (
     sub,
     tanh,
 )
+from fastnn.ops.index import getitem
+from fastnn.ops.join import chunk, concat, split, squeeze, stack, unsqueeze
 from fastnn.ops.load import normalize
 from fastnn.ops.loss import cross_entropy, log_softmax, mse_loss, softmax
 from fastnn.ops.matmul import linear, matmul
@@ -34,6 +36,8 @@ from fastnn.ops.random import dropout
 from fastnn.ops.reduce import max, mean, min, sum
 from fastnn.ops.shape import broadcast_to, flatten, permute, reshape, transpose
 
+cat = concat
+
 __all__ = [
     "abs",
     "adaptive_avg_pool2d",
@@ -41,12 +45,16 @@ __all__ = [
     "avg_pool2d",
     "batch_norm",
     "broadcast_to",
+    "cat",
+    "chunk",
+    "concat",
     "conv2d",
     "cross_entropy",
     "div",
     "dropout",
     "exp",
     "flatten",
+    "getitem",
     "linear",
     "log",
     "log_softmax",
@@ -70,10 +78,14 @@ __all__ = [
     "sigmoid",
     "sign",
     "softmax",
+    "split",
     "sqrt",
     "square",
+    "squeeze",
+    "stack",
     "sub",
     "sum",
     "tanh",
     "transpose",
+    "unsqueeze",
 ]

@@ -32,6 +32,7 @@ class Op:
     name: ClassVar[str] = ""
     images: ClassVar[bool] = False  # wants its input image channels-last
     integer_inputs: ClassVar[tuple[int, ...]] = ()  # positions that are not converted to float
+    any_dtype: ClassVar[bool] = False  # moves elements only: integers stay so until they are read
 
     def __init__(self, **attrs: Any) -> None:
         for key, value in attrs.items():
@@ -59,6 +60,9 @@ class Op:
     def grad(self, node: Node, *douts: Value | None) -> Sequence[Value | None]:
         """Gradients for each input (None: there is none) from those of the outputs."""
         raise NotImplementedError(f"{self.name} has no gradient, used at {node.line}")
+
+    def prepare(self, node: Node, b: Builder) -> None:
+        """Before any node is lowered: say where inputs should better be computed."""
 
     def lower(self, node: Node, b: Builder) -> None:
         """Emit the kernel calls that compute the node's outputs."""

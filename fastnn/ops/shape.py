@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.graph import Array, Node, Shape, Value, apply
-from fastnn.layout import view_strides
+from fastnn.layout import dense_strides, view_strides
 from fastnn.ops.elementwise import expand, unbroadcast
 from fastnn.ops.op import Example, Op, Spec, broadcast, register
 
@@ -21,6 +21,7 @@ class Reshape(Op):
     """The same elements, in row-major order, under another shape."""
 
     name = "reshape"
+    any_dtype = True
     shape: Shape = ()
 
     def infer(self, x: Value) -> list[Spec]:
@@ -35,12 +36,11 @@ class Reshape(Op):
     def lower(self, node: Node, b: Builder) -> None:
         (x,), (y,) = node.inputs, node.outputs
         assert x is not None
-        ref = b.ref(x)
+        ref = b.elements(x)
         strides = view_strides(ref, y.shape)
         if strides is None:
             ref = b.dense(x)
-            strides = view_strides(ref, y.shape)
-            assert strides is not None
+            strides = dense_strides(y.shape, range(y.ndim))
         b.alias(y, ref.with_strides(y.shape, strides))
 
     def reference(self, x: Array) -> Array:
@@ -58,6 +58,7 @@ class Permute(Op):
     """Dimensions in another order: output dimension i is input dimension dims[i]."""
 
     name = "permute"
+    any_dtype = True
     dims: tuple[int, ...] = ()
 
     def infer(self, x: Value) -> list[Spec]:
@@ -71,7 +72,7 @@ class Permute(Op):
     def lower(self, node: Node, b: Builder) -> None:
         (x,), (y,) = node.inputs, node.outputs
         assert x is not None
-        ref = b.ref(x)
+        ref = b.elements(x)
         b.alias(y, ref.with_strides(y.shape, tuple(ref.strides[d] for d in self.dims)))
 
     def reference(self, x: Array) -> Any:
@@ -88,6 +89,7 @@ class BroadcastTo(Op):
     """NumPy's broadcast to a given shape."""
 
     name = "broadcast_to"
+    any_dtype = True
     shape: Shape = ()
 
     def infer(self, x: Value) -> list[Spec]:
@@ -102,7 +104,7 @@ class BroadcastTo(Op):
     def lower(self, node: Node, b: Builder) -> None:
         (x,), (y,) = node.inputs, node.outputs
         assert x is not None
-        b.alias(y, expand(b.ref(x), y.shape))
+        b.alias(y, expand(b.elements(x), y.shape))
 
     def reference(self, x: Array) -> Array:
         return np.broadcast_to(x, self.shape)

@@ -70,6 +70,7 @@ class Builder:
         self._memories: dict[_core.Memory, int] = {}
         self._refs: dict[Value, Ref] = {}
         self._targets: dict[Value, list[Ref]] = {}
+        self._wishes: dict[Value, Ref] = {}
         self._consumers: dict[Value, list[Node]] = {}
         self._label = ""
         self._hyper: Buffer | None = None
@@ -112,6 +113,10 @@ class Builder:
         """Ask that `value` ends up in `ref`: written there at once if its producer can, else copied."""
         self._targets.setdefault(value, []).append(ref)
 
+    def wish(self, value: Value, ref: Ref) -> None:
+        """Let the producer of `value` write to `ref` if it can; who wishes looks whether it did."""
+        self._wishes.setdefault(value, ref)
+
     # --- where values lie ---
 
     def ref(self, value: Value) -> Ref:
@@ -123,6 +128,13 @@ class Builder:
             else:
                 ref = self._load_input(value)
             self._refs[value] = ref
+        return ref
+
+    def elements(self, value: Value) -> Ref:
+        """Where `value` lies, as something to be shown in parts: integers of inputs as int64."""
+        ref = self.ref(value)
+        if value in self.sources and value.dtype.kind in "iu" and ref.dtype != np.int64:
+            ref = self._refs[value] = self._take_labels(value)
         return ref
 
     def dense(self, value: Value, order: Sequence[int] | None = None) -> Ref:
@@ -143,7 +155,7 @@ class Builder:
 
     def copy(self, source: Ref, out: Ref) -> None:
         """Emit a copy between two strided places of one shape."""
-        order = out.order
+        order = range(len(out.shape)) if 0 in out.shape else out.order
         shape = tuple(source.shape[d] for d in order)
         dims, (xs, ys) = coalesce(
             shape,
@@ -151,6 +163,11 @@ class Builder:
             tuple(out.strides[d] for d in order),
         )
         self.step("copy", x=source, y=out, **six("d", dims, 1), **six("xs", xs), **six("ys", ys))
+        self.steps[-1].bits = 8 * out.dtype.itemsize
+
+    def fill(self, out: Ref, value: float) -> None:
+        """Emit the filling of a dense place with a number (0 if it holds integers)."""
+        self.step("fill", y=out, n=out.size, value=value)
         self.steps[-1].bits = 8 * out.dtype.itemsize
 
     def binary(
@@ -173,7 +190,8 @@ class Builder:
     def new(self, value: Value, order: Sequence[int] | None = None) -> Ref:
         """Room for an output, dense in this order; its final place if it has one of that order."""
         order = tuple(range(value.ndim)) if order is None else tuple(order)
-        for target in self._targets.get(value, ()):
+        wishes = [self._wishes[value]] if value in self._wishes else []
+        for target in self._targets.get(value, []) + wishes:
             if target.is_dense(order):
                 self._refs[value] = target
                 return target
@@ -222,6 +240,8 @@ class Builder:
             for value in node.inputs:
                 if value is not None:
                     self._consumers.setdefault(value, []).append(node)
+        for node in reversed(nodes):  # a place inside a place has to know the outer one
+            node.op.prepare(node, self)
         for node in nodes:
             if not isinstance(node.op, (Input, StorageLeaf)):
                 self._label = node.op.name
@@ -268,10 +288,8 @@ class Builder:
 
     def labels(self, value: Value) -> Ref:
         """Integers as dense int64, converted if they come in as another type."""
-        ref = self.dense(value)
-        if ref.dtype != np.int64:
-            ref = self._refs[value] = self._take_labels(value)
-        return ref
+        self.elements(value)
+        return self.dense(value)
 
     def _take_labels(self, value: Value) -> Ref:
         source = self.sources[value]
@@ -281,9 +299,9 @@ class Builder:
             src=self._source_ref(value),
             idx=source.index,
             out=ref,
-            rows=value.shape[0],
-            src_rows=value.shape[0] if source.rows is None else source.rows,
-            row_size=ref.size // max(1, value.shape[0]),
+            rows=batch_size(value),
+            src_rows=batch_size(value) if source.rows is None else source.rows,
+            row_size=ref.size // max(1, batch_size(value)),
             dtype=DTYPE_CODES[value.dtype],
         )
         return ref
@@ -293,7 +311,7 @@ class Builder:
     ) -> Ref:
         """Emit the load of Input `value` as float `out`, converted, scaled and channels-last."""
         source = self.sources[value]
-        n, row = value.shape[0], value.shape[1:]
+        n, row = batch_size(value), value.shape[1:]
         images = len(row) == 3 and (scale is not None or self.image_consumer(out))
         ref = self.new(out, CHANNELS_LAST if images else None)
         channels = row[0] if images else 1
@@ -315,6 +333,11 @@ class Builder:
     def _source_ref(self, value: Value) -> Ref:
         strides: Strides = dense_strides(value.shape, range(value.ndim))
         return Ref(self.sources[value].buffer, value.shape, strides, value.dtype)
+
+
+def batch_size(value: Value) -> int:
+    """Rows of an input; a single number is one."""
+    return value.shape[0] if value.shape else 1
 
 
 def six(name: str, numbers: Sequence[int], fill: int = 0) -> dict[str, int]:

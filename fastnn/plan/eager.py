@@ -75,7 +75,11 @@ def _leaf(i: int, op: Op, array: Array | None) -> Value | None:
     if array is None:
         return None
     dtype = array.dtype
-    if i in op.integer_inputs and dtype.kind in "iub" and not isinstance(op, Load):
+    if (
+        (i in op.integer_inputs or op.any_dtype)
+        and dtype.kind in "iub"
+        and not isinstance(op, Load)
+    ):
         dtype = np.dtype(np.int64)
     return input_value(f"argument {i}", array.shape, dtype)
 
