@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.graph import Array, Storage, Value, input_value
+from fastnn.graph import Shape, Storage, Value
 from fastnn.layout import Ref
 from fastnn.nn.module import Module
 from fastnn.nn.run import Traced, model_dtype, plans_of
-from fastnn.plan.builder import HYPER_SIZE, Builder
+from fastnn.plan.builder import HYPER_SIZE
 from fastnn.plan.plan import Plan, space
-from fastnn.train.grad import Differentiated, Loss
+from fastnn.train.grad import Differentiated, Loss, call_model
+from fastnn.train.rows import Spec, leaves
+from fastnn.train.tally import Tally
 
 if TYPE_CHECKING:
     from fastnn.optim.optimizers import Optimizer
     from fastnn.optim.slab import Slab
-
-METRICS = ("accuracy",)
 
 
 class Mode:
@@ -39,122 +39,121 @@ class Mode:
 
 
 class BatchPlan:
-    """A plan over (x, y) of one batch size, with the sums of loss and metrics on the side."""
+    """A plan over batches of `size` rows: the loss, and with `trained` a step of the optimizer.
+
+    rows=None: the batch is bound as it is, and the loss is returned. Else it is taken from arrays of
+    so many rows, by index where `shuffled`, and loss and metrics add to the sums of `tally`; the
+    array "output" takes the outputs, row by row, where a metric asks for them.
+    """
 
     def __init__(
         self,
         model: Module,
         loss: Loss,
-        metrics: Sequence[str],
-        sums: Storage,
-        shapes: tuple[tuple[int, ...], tuple[int, ...]],
-        dtypes: tuple[Any, Any],
+        tally: Tally,
+        specs: tuple[Spec, ...],
+        size: int,
         trained: tuple[Slab, Optimizer] | None = None,
         rows: int | None = None,
         shuffled: bool = False,
         debug: bool = False,
     ) -> None:
-        self.batch = shapes[0][0]
-        leaves = [input_value(n, s, d) for n, s, d in zip("xy", shapes, dtypes, strict=True)]
+        self.size, self.weighted = size, False
+        self.sums: list[Storage] = []  # of each summed metric
+        self.kept: tuple[Shape, Any] | None = None  # shape of a row and dtype of "output"
+        inputs = leaves(specs, size)
+        observe = tally.observe if rows is not None else lambda output, y: ()
         with Mode(model, trained is not None):
-            parts = Differentiated(model, loss, leaves[0], leaves[1], trained is not None)
+            parts = Differentiated(model, loss, inputs, trained is not None, observe)
         self.traced = parts.traced
         self.plan = Plan(model_dtype(model).itemsize * 8, plans_of(model).arena, debug)
         self.strides: dict[int, int] = {}
-        b = self.plan.builder
-        self._bind(leaves, rows, shuffled)
+        self._bind(inputs, rows, shuffled)
         if trained is not None:
-            hyper = b.hyper()
+            hyper = self.plan.builder.hyper()
             self.strides[space(hyper.buffer)] = 8 * HYPER_SIZE
-            slab, optimizer = trained
+            slab = trained[0]
             for _, p, grad in parts.pairs():
                 if grad is not None:
                     self.plan.store(grad, slab.grad(p))
             self.plan.updates(self.traced.updates)
         if rows is None:
             self.plan.output(parts.loss)
-        now = self.plan.compute([parts.loss, parts.output])
-        if rows is not None:
-            self._accumulate(b, now[parts.loss], now[parts.output], leaves[1], metrics, sums)
+            self.plan.compute()
+        else:
+            self._accumulate(parts, inputs["y"], tally)
         if trained is not None:
-            b.label(type(optimizer).__name__)
-            optimizer.lower(b, slab)
+            self._update(*trained)
         self.plan.build()
 
-    def _bind(self, leaves: Sequence[Value], rows: int | None, shuffled: bool) -> None:
-        if rows is None:
-            for leaf in leaves:
-                self.plan.input(leaf)
-            return
+    def _bind(self, inputs: Mapping[str, Value], rows: int | None, shuffled: bool) -> None:
+        self._labels: dict[str, str] = {"output 0": "loss" if rows is None else "output"}
+        for i, name in enumerate(inputs):
+            self._labels[f"input {i}"] = self._labels[f"rows {i}"] = name
         index = None
         if shuffled:
-            buffer = self.plan.builder.array("index", 8 * self.batch, np.int64)
-            index = Ref(buffer, (self.batch,), (1,), np.dtype(np.int64))
-            self.strides[space(buffer)] = 8 * self.batch
-        for leaf in leaves:
-            moving = self.plan.rows(leaf, rows if shuffled else self.batch, index)
+            buffer = self.plan.builder.array("index", 8 * self.size, np.int64)
+            index = Ref(buffer, (self.size,), (1,), np.dtype(np.int64))
+            self.strides[space(buffer)] = 8 * self.size
+        for leaf in inputs.values():
+            if rows is None:
+                self.plan.input(leaf)
+                continue
+            moving = self.plan.rows(leaf, rows if shuffled else self.size, index)
             if not shuffled:
                 self.strides[moving] = leaf.size * leaf.dtype.itemsize
 
-    def _accumulate(
-        self,
-        b: Builder,
-        loss: Value,
-        output: Value,
-        y: Value,
-        metrics: Sequence[str],
-        sums: Storage,
-    ) -> None:
+    def _accumulate(self, parts: Differentiated, y: Value, tally: Tally) -> None:
+        b = self.plan.builder
+        self.weighted = parts.weighted is not None
+        losses = [parts.loss] if parts.weighted is None else list(parts.weighted)
+        if tally.collects:
+            self.kept = parts.output.shape[1:], parts.output.dtype
+            moving = self.plan.output(parts.output)
+            self.strides[moving] = parts.output.size * parts.output.dtype.itemsize
+        now = self.plan.compute([*losses, *(v for values in parts.observed for v in values)])
         b.label("sums")
-        total = b.storage(sums)
-        b.step("accumulate", x=b.dense(loss), acc=total, weight=float(self.batch))
-        for i, _ in enumerate(metrics, 1):
-            check_accuracy(output, y)
-            acc = Ref(total.buffer, (1,), (1,), total.dtype, 8 * i)
-            labels = b.labels(y)
-            n, c = output.shape
-            b.step("count_correct", x=b.dense(output), labels=labels, acc=acc, n=n, c=c)
+        total = b.storage(tally.loss)
+        for i, value in enumerate(losses):
+            acc = Ref(total.buffer, (1,), (1,), total.dtype, total.offset + 8 * i)
+            weight = 1.0 if self.weighted else float(self.size)
+            b.step("accumulate", x=b.dense(now[value]), acc=acc, weight=weight)
+        self.sums = tally.storages(parts.output)
+        for metric, values, sums in zip(tally.summed, parts.observed, self.sums, strict=True):
+            metric.lower(b, [now[v] for v in values], y, b.storage(sums))
 
-    def arrays(self, **given: Array | None) -> tuple[Any, ...]:
-        """What the program binds, in its order, from x, y, index, hyper and loss."""
-        names = {"rows 0": "x", "rows 1": "y", "input 0": "x", "input 1": "y", "output 0": "loss"}
-        return tuple(given[names.get(label, label)] for label in self.plan.builder.array_labels)
+    def _update(self, slab: Slab, optimizer: Optimizer) -> None:
+        """The optimizer's step at the end of the plan."""
+        b = self.plan.builder
+        b.label(type(optimizer).__name__)
+        optimizer.lower(b, slab)
 
-
-def check_accuracy(output: Value, y: Value) -> None:
-    """ValueError unless a class is predicted from scores (N, C) for integer labels (N,)."""
-    if len(output.shape) != 2 or len(y.shape) != 1 or y.dtype.kind not in "iu":
-        raise ValueError(
-            "metrics: accuracy: expected scores (N, C) and integer labels (N,), "
-            f"got {output.shape} and {y.dtype} {y.shape}"
-        )
+    def arrays(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
+        """What the program binds, in its order, from x, y, ..., index, hyper, output and loss."""
+        labels = self.plan.builder.array_labels
+        return tuple(given[self._labels.get(label, label)] for label in labels)
 
 
 class PredictPlan:
-    """A plan from consecutive rows of x to rows of the output."""
+    """A plan from consecutive rows of x (and lengths) to rows of the output."""
 
-    def __init__(self, model: Module, shape: tuple[int, ...], dtype: Any) -> None:
-        leaf = input_value("x", shape, dtype)
+    def __init__(self, model: Module, specs: tuple[Spec, ...], size: int) -> None:
+        inputs = leaves(specs, size)
+
+        def forward(*values: Value) -> Any:
+            return call_model(model, dict(zip(inputs, values, strict=True)))
+
         with Mode(model, False):
-            traced = Traced(lambda x: model(x), [leaf], model_dtype(model))
+            traced = Traced(forward, list(inputs.values()), model_dtype(model))
         output = traced.output
-        if not isinstance(output, Value) or output.shape[:1] != shape[:1]:
+        if not isinstance(output, Value) or output.shape[:1] != (size,):
             raise ValueError(f"predict: expected one output row for each input row, got {output}")
         self.plan = Plan(model_dtype(model).itemsize * 8, plans_of(model).arena)
         self.shape, self.dtype = output.shape[1:], output.dtype
-        row = self.plan.rows(leaf, shape[0], None)
-        out = self.plan.output(output)
         self.strides = {
-            row: leaf.size * leaf.dtype.itemsize,
-            out: output.size * output.dtype.itemsize,
+            self.plan.rows(leaf, size, None): leaf.size * leaf.dtype.itemsize
+            for leaf in inputs.values()
         }
+        self.strides[self.plan.output(output)] = output.size * output.dtype.itemsize
         self.plan.compute()
         self.plan.build()
-
-
-def new_sums(metrics: Sequence[str]) -> Storage:
-    """Room for the sum of losses and of each metric; ValueError for an unknown one."""
-    for metric in metrics:
-        if metric not in METRICS:
-            raise ValueError(f"metrics: expected some of {METRICS}, got {metric!r}")
-    return Storage(np.zeros(1 + len(metrics)))

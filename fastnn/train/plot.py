@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastnn.train.history import is_number
+
 if TYPE_CHECKING:
     from fastnn.train.history import History
 
@@ -14,7 +16,7 @@ def plot_history(history: History, path: Any = None) -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install 'fastnn-cpu[plot]'") from error
-    names = [name for name in history if not name.startswith("val_")]
+    names = [n for n in history if not n.startswith("val_") and is_number(history[n][0])]
     figure = Figure(figsize=(5 * max(1, len(names)), 3.6), layout="constrained")
     for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):

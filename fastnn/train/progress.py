@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from fastnn.train.history import is_number
+
 
 class Progress:
     """Shows one fit. enabled=False: says nothing."""
@@ -30,11 +32,12 @@ class Progress:
             self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
             self._bar.update(samples)
 
-    def finish(self, epoch: int, values: Mapping[str, float], seconds: float) -> None:
+    def finish(self, epoch: int, values: Mapping[str, Any], seconds: float) -> None:
         """The epoch is over: its line stays."""
         self.close()
         if self.enabled:
-            numbers = "  ".join(f"{k} {v:.4f}" for k, v in values.items())
+            shown = {k: v for k, v in values.items() if is_number(v)}
+            numbers = "  ".join(f"{k} {v:.4f}" for k, v in shown.items())
             rate = self.samples / seconds if seconds > 0 else float("inf")
             width = len(str(self.epochs))
             line = f"epoch {epoch + 1:>{width}}/{self.epochs}  {numbers}  {seconds:.2f} s"

@@ -1,4 +1,4 @@
-/* reduce, accumulate and count_correct.
+/* reduce, accumulate, count_correct and count_confusion.
  *
  * x[outer, len, inner] is cut by shape into units of one outer index, one block of len and one
  * strip of inner. Each leaves partial results; those of a strip are then combined pairwise. Inside
@@ -217,25 +217,50 @@ int FNN_SYM(accumulate)(const fnn_accumulate_args *a) {
     return FNN_OK;
 }
 
-/* The label's element beats those before it and equals or beats those after it; NaN beats all. */
-static int is_largest(const T *x, int64_t c, int64_t label) {
-    if ((uint64_t)label >= (uint64_t)c) return 0;
+/* How many elements come before the label's: larger ones, and equal ones to its left; NaN is the
+ * largest of all. */
+static int64_t rank_of(const T *x, int64_t c, int64_t label) {
     T mine = x[label];
-    int beaten = 0;
+    int64_t rank = 0;
     if (mine != mine) {
-        for (int64_t j = 0; j < label; j++) beaten |= x[j] != x[j];
+        for (int64_t j = 0; j < label; j++) rank += x[j] != x[j];
     } else {
-        for (int64_t j = 0; j < label; j++) beaten |= !(x[j] < mine);
-        for (int64_t j = label + 1; j < c; j++) beaten |= !(x[j] <= mine);
+        for (int64_t j = 0; j < label; j++) rank += !(x[j] < mine);
+        for (int64_t j = label + 1; j < c; j++) rank += !(x[j] <= mine);
     }
-    return !beaten;
+    return rank;
 }
 
 int FNN_SYM(count_correct)(const fnn_count_correct_args *a) {
     const int64_t *labels = a->labels;
-    int64_t count = 0;
-    for (int64_t i = 0; i < a->n; i++)
-        count += is_largest((const T *)a->x + i * a->c, a->c, labels[i]);
-    *(double *)a->acc += (double)count;
+    int64_t classes = a->c == 1 ? 2 : a->c, correct = 0, counted = 0;
+    for (int64_t i = 0; i < a->n; i++) {
+        const T *x = (const T *)a->x + i * a->c;
+        if ((uint64_t)labels[i] >= (uint64_t)classes) continue;
+        counted++;
+        correct +=
+            a->c == 1 ? (*x > a->threshold) == labels[i] : rank_of(x, a->c, labels[i]) < a->k;
+    }
+    ((double *)a->acc)[0] += (double)correct;
+    ((double *)a->acc)[1] += (double)counted;
+    return FNN_OK;
+}
+
+static int64_t largest(const T *x, int64_t c) {
+    int64_t best = 0;
+    for (int64_t j = 1; j < c && x[best] == x[best]; j++)
+        if (!(x[j] <= x[best])) best = j;
+    return best;
+}
+
+int FNN_SYM(count_confusion)(const fnn_count_confusion_args *a) {
+    const int64_t *labels = a->labels, classes = a->c == 1 ? 2 : a->c;
+    const T *x = a->x;
+    double *acc = a->acc;
+    for (int64_t i = 0; i < a->n; i++) {
+        if ((uint64_t)labels[i] >= (uint64_t)classes) continue;
+        int64_t predicted = a->c == 1 ? x[i] > a->threshold : largest(x + i * a->c, a->c);
+        acc[labels[i] * classes + predicted] += 1;
+    }
     return FNN_OK;
 }

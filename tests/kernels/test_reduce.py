@@ -1,4 +1,4 @@
-"""reduce, accumulate and count_correct against NumPy in float64."""
+"""reduce, accumulate, count_correct and count_confusion against NumPy in float64."""
 
 from __future__ import annotations
 
@@ -99,20 +99,41 @@ def test_accumulate(isa, dtype):
     assert acc[0] == 9.5
 
 
-def count(x, labels):
-    acc = np.array([100.0])
+def count(x, labels, k=1, threshold=0.0):
+    acc = np.array([100.0, 0.0])
     _core.call("count_correct", 8 * x.itemsize, x=x, labels=labels, acc=acc, n=x.shape[0],
-               c=x.shape[1])  # fmt: skip
-    return acc[0] - 100
+               c=x.shape[1], k=k, threshold=threshold)  # fmt: skip
+    return acc[0] - 100, acc[1]
 
 
-@pytest.mark.parametrize("n, c", [(0, 3), (1, 1), (200, 3), (128, 10), (50, 33), (20, 1000)])
-def test_count_correct(isa, dtype, rng, n, c):
+def confusion(x, labels, threshold=0.0):
+    acc = np.zeros((max(2, x.shape[1]),) * 2)
+    _core.call("count_confusion", 8 * x.itemsize, x=x, labels=labels, acc=acc, n=x.shape[0],
+               c=x.shape[1], threshold=threshold)  # fmt: skip
+    return acc
+
+
+@pytest.mark.parametrize("n, c", [(0, 3), (200, 3), (128, 10), (50, 33), (20, 1000)])
+def test_counts_of_predicted_classes(isa, dtype, rng, n, c):
     x = rng.integers(0, 4, (n, c)).astype(dtype)  # many equal columns: the first one counts
     x[rng.random((n, c)) < 0.02] = np.nan
     labels = np.where(rng.random(n) < 0.5, x.argmax(1) if n else 0, rng.integers(0, c, n))
-    assert count(x, labels) == np.sum(x.argmax(1) == labels) if n else count(x, labels) == 0
+    # A stable descending order with NaN first: what argmax takes, then the next ones.
+    order = np.argsort(np.where(np.isnan(x), -np.inf, -x), axis=1, kind="stable")
+    for k in (1, 2, 3):
+        assert count(x, labels, k) == (np.sum(order[:, :k] == labels[:, None]), n)
+    want = np.zeros((c, c))
+    np.add.at(want, (labels, x.argmax(1) if n else labels), 1)
+    np.testing.assert_array_equal(confusion(x, labels), want)
 
 
-def test_count_ignores_labels_outside(isa, dtype):
-    assert count(np.zeros((3, 2), dtype), np.array([-1, 2, 0])) == 1
+def test_counts_of_two_classes_by_threshold(isa, dtype):
+    x = np.array([[0.2], [0.7], [0.5], [np.nan], [0.9]], dtype)
+    labels = np.array([0, 1, 1, 0, 0])
+    assert count(x, labels, threshold=0.5) == (3, 5)
+    np.testing.assert_array_equal(confusion(x, labels, 0.5), [[2, 1], [1, 1]])
+
+
+def test_counts_leave_out_labels_outside(isa, dtype):
+    assert count(np.zeros((3, 2), dtype), np.array([-1, 2, 0])) == (1, 1)
+    assert confusion(np.zeros((3, 2), dtype), np.array([-1, 2, 0])).sum() == 1

@@ -14,6 +14,8 @@ import fastnn as fn
 from fastnn import nn, ops, optim
 from fastnn.graph import Array
 from fastnn.train.plans import BatchPlan
+from fastnn.train.rows import Rows
+from fastnn.train.tally import Tally
 
 
 def blobs(n: int = 70, features: int = 4, classes: int = 3) -> tuple[Array, Array]:
@@ -150,14 +152,13 @@ def test_fast_plan_agrees_with_the_debug_plan() -> None:
         model = cnn()
         trainer = fn.Trainer(model, nn.CrossEntropyLoss(), optim.SGD(lr=0.1))
         slab = trainer._make_slab()
-        shapes, dtypes = (x.shape, y.shape), (x.dtype, y.dtype)
+        rows = Rows.check(x, y)
         plan = BatchPlan(
             model,
             trainer.loss,
-            (),
-            trainer._sums,
-            shapes,
-            dtypes,
+            Tally(()),
+            rows.specs,
+            len(rows),
             (slab, trainer.optimizer),
             debug=debug,
         )
@@ -180,7 +181,7 @@ def test_frozen_parameters_stay_and_cost_nothing() -> None:
     after = model.state_dict()
     np.testing.assert_array_equal(after["1.weight"], before["1.weight"])
     assert np.any(after["7.weight"] != before["7.weight"])
-    plan = str(trainer._plan("step", 16, x, y, training=True).plan)
+    plan = str(trainer._plan("step", 16, Rows.check(x, y).specs, True, None).plan)
     assert "conv_bwd" not in plan
     model[1].requires_grad_(True)
     trainer.step(x, y)
