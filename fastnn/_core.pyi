@@ -11,6 +11,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 BAD_LABEL: int
 BAD_INDEX: int
 NO_MEMORY: int
+FOREIGN: int
 
 class KernelError(RuntimeError):
     status: int
@@ -43,6 +44,7 @@ class Program:
     def memory_space(self, memory: Memory) -> int: ...
     def array_space(self, nbytes: int, dtype: Any) -> int: ...
     def add(self, kernel: str, fields: dict[str, Any], bits: int = 0) -> None: ...
+    def add_foreign(self, function: int, fields: tuple[Any, ...], owner: object) -> None: ...
     def run(
         self,
         arrays: tuple[Array, ...],

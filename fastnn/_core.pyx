@@ -35,7 +35,7 @@ cdef extern from "fnn.h" nogil:
         const fnn_field *fields
         int count
     int FNN_KERNELS
-    int FNN_OK, FNN_BAD_LABEL, FNN_BAD_INDEX, FNN_NO_MEMORY
+    int FNN_OK, FNN_BAD_LABEL, FNN_BAD_INDEX, FNN_NO_MEMORY, FNN_FOREIGN
     int FNN_KIND_INT, FNN_KIND_REAL
     const fnn_signature fnn_signatures[]
     int fnn_isa_count()
@@ -106,6 +106,7 @@ class KernelError(RuntimeError):
 
 
 BAD_LABEL, BAD_INDEX, NO_MEMORY = FNN_BAD_LABEL, FNN_BAD_INDEX, FNN_NO_MEMORY
+FOREIGN = FNN_FOREIGN
 
 
 # --- instruction sets and threads ---------------------------------------------------------------
@@ -247,6 +248,7 @@ cdef class Memory:
     cdef readonly int64_t nbytes
     cdef readonly bint viewed
     cdef readonly object lock  # held while a program that uses this memory as its arena runs
+    cdef object runner         # the thread that holds it
     cdef object __weakref__
 
     def __cinit__(self, int64_t nbytes=0):
@@ -266,6 +268,21 @@ cdef class Memory:
             raise MemoryError(f"cannot allocate {nbytes} bytes")
         free(self.data)
         self.data, self.nbytes = data, nbytes
+        return 0
+
+    cdef int acquire(self) except -1:
+        """Wait for the lock; RuntimeError where this thread would wait for itself."""
+        thread = threading.get_ident()
+        if self.runner == thread:
+            raise RuntimeError("a custom op's function cannot run the model that it is a part of, "
+                               "nor other ops at once while it is called on arrays itself")
+        self.lock.acquire()
+        self.runner = thread
+        return 0
+
+    cdef int release(self) except -1:
+        self.runner = None
+        self.lock.release()
         return 0
 
     def ensure(self, int64_t nbytes):
@@ -314,6 +331,7 @@ cdef class Program:
     cdef Space *spaces
     cdef int space_count
     cdef list memories  # by space; None for an array
+    cdef list owners    # of foreign functions
     cdef Memory arena
 
     def __cinit__(self, int bits, Memory arena):
@@ -322,6 +340,7 @@ cdef class Program:
         self.isa_number = current_isa
         self.table = fnn_isa_table(current_isa, bits)
         self.memories = []
+        self.owners = []
         self.arena = arena
 
     def __dealloc__(self):
@@ -374,6 +393,33 @@ cdef class Program:
         if bits and bits != self.bits:
             table = fnn_isa_table(self.isa_number, bits)
         self.steps[self.count] = Step(table.run[k], self.slot_count)
+        self.count += 1
+        self.slot_count += width
+
+    def add_foreign(self, uintptr_t function, tuple fields, owner):
+        """Append a call of `int function(const void *args)`, made elsewhere.
+
+        args points to the fields, eight bytes each: a pointer for (space, offset), an int64 or a
+        double for a number. It returns 0, or FOREIGN where it failed. `owner` is kept as long as
+        the program, so that the function stays where it is.
+        """
+        if function == 0:
+            raise ValueError("function: expected the address of a function, got 0")
+        cdef int64_t width = len(fields)
+        cdef Slot *slots
+        self._reserve(width)
+        slots = self.slots + self.slot_count
+        for i, value in enumerate(fields):
+            if isinstance(value, tuple):
+                space, offset = value
+                slots[<int>i].pointer = 0
+                self._add_pointer(space, self.slot_count + i, offset)
+            elif isinstance(value, float):
+                slots[<int>i].real = value
+            else:
+                slots[<int>i].integer = value
+        self.owners.append(owner)
+        self.steps[self.count] = Step(<fnn_kernel>function, self.slot_count)
         self.count += 1
         self.slot_count += width
 
@@ -461,7 +507,8 @@ cdef class Program:
             if timings.dtype != "float64" or len(timings) < self.count:
                 raise ValueError("timings: expected one float64 for each step")
             clock = <double *>cnp.PyArray_DATA(<cnp.ndarray?>timings)
-        with self.arena.lock:
+        self.arena.acquire()
+        try:
             self._bind(arrays)
             for i in range(self.space_count):
                 self.spaces[i].stride = 0
@@ -477,6 +524,8 @@ cdef class Program:
                     if failed >= 0:
                         break
                     done += 1
+        finally:
+            self.arena.release()
         if failed >= 0:
             raise KernelError(status, failed, done)
 

@@ -15,7 +15,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum fnn_status { FNN_OK = 0, FNN_BAD_LABEL = 1, FNN_BAD_INDEX = 2, FNN_NO_MEMORY = 3 };
+enum fnn_status {
+    FNN_OK = 0,
+    FNN_BAD_LABEL = 1,
+    FNN_BAD_INDEX = 2,
+    FNN_NO_MEMORY = 3,
+    FNN_FOREIGN = 4, /* a function from elsewhere failed and says why itself */
+};
 
 /* Element types of user data; kernels compute in float32 or float64 only. */
 enum fnn_dtype {

@@ -8,7 +8,7 @@ kernel calls with step(). finish() places all buffers in the arena and fills a c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -44,15 +44,24 @@ class Source:
         self.buffer, self.rows, self.index = buffer, rows, index
 
 
+class Foreign(Protocol):
+    """A C function made elsewhere, see Program.add_foreign; failed() is why it returned FOREIGN."""
+
+    address: int
+
+    def failed(self) -> Exception: ...
+
+
 class StepRecord:
     """One kernel call as it was emitted; pointers are still Refs."""
 
-    __slots__ = ("bits", "fields", "flops", "kernel", "label", "nbytes", "shape")
+    __slots__ = ("bits", "fields", "flops", "foreign", "kernel", "label", "nbytes", "shape")
 
     def __init__(self, kernel: str, fields: dict[str, Any], label: str, flops: int) -> None:
         self.kernel, self.fields, self.label, self.flops = kernel, fields, label, flops
         self.nbytes = 0
         self.bits = 0  # of the elements, where they are not the plan's floats
+        self.foreign: Foreign | None = None  # called in place of a kernel of our own
         self.shape: Shape = ()
 
 
@@ -223,8 +232,16 @@ class Builder:
             nbytes = self.buffer_bytes(kernel, **numbers)
             if nbytes:
                 fields["work"] = self.temp((nbytes,), np.uint8)
-        record = StepRecord(kernel, fields, self._label, flops)
-        for ref in fields.values():
+        self._emit(StepRecord(kernel, fields, self._label, flops))
+
+    def foreign(self, function: Foreign, fields: Sequence[Ref | int | float]) -> None:
+        """Emit a call of a function made elsewhere; its arguments in order."""
+        record = StepRecord("foreign", {str(i): x for i, x in enumerate(fields)}, self._label, 0)
+        record.foreign = function
+        self._emit(record)
+
+    def _emit(self, record: StepRecord) -> None:
+        for ref in record.fields.values():
             if isinstance(ref, Ref):
                 ref.buffer.last = len(self.steps)
                 if ref.buffer.first < 0:
@@ -271,7 +288,12 @@ class Builder:
             dying.setdefault(buffer.last, []).append(buffer)
         self.arena.ensure(self.arena_bytes)
         for i, record in enumerate(self.steps):
-            self.program.add(record.kernel, _resolve(record.fields), record.bits)
+            fields = _resolve(record.fields)
+            if record.foreign is not None:
+                function = record.foreign
+                self.program.add_foreign(function.address, tuple(fields.values()), function)
+            else:
+                self.program.add(record.kernel, fields, record.bits)
             for buffer in dying.get(i, ()) if poison else ():
                 count = buffer.nbytes // (self.bits // 8)
                 pointer = (buffer.space, buffer.offset)

@@ -130,12 +130,18 @@ class Plan:
             raise self._explain(error) from None
 
     def _explain(self, error: _core.KernelError) -> Exception:
+        if error.status == _core.FOREIGN:
+            return self._failed(error.step)
         label = self.builder.steps[error.step].label if not self.debug else f"step {error.step}"
         if error.status == _core.BAD_LABEL:
             return ValueError(f"{label}: labels: a label lies outside 0..number of classes - 1")
         if error.status == _core.BAD_INDEX:
             return IndexError(f"{label}: an index lies outside the array")
         return MemoryError(f"{label}: no memory for a thread's scratch")
+
+    def _failed(self, step: int) -> Exception:
+        foreign = self.builder.steps[step].foreign if not self.debug else None
+        return RuntimeError(f"step {step} failed") if foreign is None else foreign.failed()
 
     def __str__(self) -> str:
         """The steps: kernel, what it is for, shape, bytes touched, FLOPs."""
