@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastnn import data, nn, ops, optim
     from fastnn.nn.init import manual_seed
     from fastnn.ops.conv_algorithm import set_conv_algorithm
+    from fastnn.ops.custom import custom_op
     from fastnn.train import History, Trainer, value_and_grad
 
 __version__ = "0.1.0"
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 __all__ = [
     "History",
     "Trainer",
+    "custom_op",
     "data",
     "get_num_threads",
     "isa",
@@ -39,6 +41,7 @@ _PARTS = ("data", "nn", "ops", "optim")  # the public packages
 _PLACES = {  # other public names: the module that has them
     "History": "fastnn.train",
     "Trainer": "fastnn.train",
+    "custom_op": "fastnn.ops.custom",
     "manual_seed": "fastnn.nn.init",
     "set_conv_algorithm": "fastnn.ops.conv_algorithm",
     "value_and_grad": "fastnn.train",

@@ -5,6 +5,7 @@ a model's forward the same functions take and return symbolic values.
 """
 
 from fastnn.ops.conv import conv2d
+from fastnn.ops.custom import custom_op
 from fastnn.ops.elementwise import (
     abs,
     add,
@@ -50,6 +51,7 @@ __all__ = [
     "concat",
     "conv2d",
     "cross_entropy",
+    "custom_op",
     "div",
     "dropout",
     "exp",

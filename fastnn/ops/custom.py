@@ -44,7 +44,9 @@ class CustomOp:
         if not inputs:
             raise TypeError(f"{self.name}: expected at least one array")
         given = self._numbers(len(inputs), numbers)
-        return apply(Custom(custom=self, integer_inputs=self.integer_inputs, numbers=given), *inputs)
+        return apply(
+            Custom(custom=self, integer_inputs=self.integer_inputs, numbers=given), *inputs
+        )
 
     def __repr__(self) -> str:
         return f"custom_op({self.name})"
@@ -62,7 +64,7 @@ class CustomOp:
 
     def shapes(self, shapes: Sequence[Shape], numbers: int) -> list[Shape]:
         """The outputs' shapes; TypeError if they do not fit forward's parameters."""
-        result = shapes[0] if self.shape is None else self.shape(*shapes)
+        result: Any = shapes[0] if self.shape is None else self.shape(*shapes)
         several = [result] if all(isinstance(n, (int, np.integer)) for n in result) else result
         found = [tuple(int(n) for n in shape) for shape in several]
         if len(self._parameters) != len(shapes) + len(found) + numbers:
@@ -104,7 +106,9 @@ class _Call(Op):
     def lower(self, node: Node, b: Builder) -> None:
         b.label(self.custom.name)
         inputs = [v for v in node.inputs if v is not None]
-        refs = [b.labels(v) if i in self.integer_inputs else b.dense(v) for i, v in enumerate(inputs)]
+        refs = [
+            b.labels(v) if i in self.integer_inputs else b.dense(v) for i, v in enumerate(inputs)
+        ]
         for v in node.outputs:
             refs.append(b.new(v))
             b.step("fill", y=refs[-1], n=v.size, value=0.0)
@@ -113,9 +117,7 @@ class _Call(Op):
         fields: list[Any] = []
         for ref in refs:
             fields += [ref, *ref.shape]
-        b.foreign(
-            self.custom.function(self.function(), arguments, kinds), [*fields, *self.numbers]
-        )
+        b.foreign(self.custom.function(self.function(), arguments, kinds), [*fields, *self.numbers])
 
     def reference(self, *inputs: Array) -> Any:
         specs = self.infer(*(i if isinstance(i, Value) else _Spec(i) for i in inputs))
@@ -233,8 +235,8 @@ def custom_op(
     if compile and not has_numba():
         raise ImportError("compile=True needs Numba: pip install 'fastnn-cpu[numba]'")
     compiled = has_numba() if compile is None else compile
-    name = name or getattr(forward, "__name__", "custom")
-    return CustomOp(forward, gradient, shape, name, integer_inputs, compiled, boundscheck)
+    shown = name or str(getattr(forward, "__name__", "custom"))
+    return CustomOp(forward, gradient, shape, shown, integer_inputs, compiled, boundscheck)
 
 
 def _example(a: Array, b: Array, y: Array, scale: float, power: int) -> None:

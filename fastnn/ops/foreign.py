@@ -131,7 +131,7 @@ class CompiledFunction:
 def _array_at(address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """The plan's memory as an array."""
     nbytes = math.prod(shape) * dtype.itemsize
-    memory = (ctypes.c_char * nbytes).from_address(address)
+    memory: Any = (ctypes.c_char * nbytes).from_address(address)
     return np.frombuffer(memory, dtype).reshape(shape)
 
 
@@ -153,8 +153,10 @@ def _entry(arguments: Sequence[Argument], numbers: Sequence[type]) -> str:
     for kind in numbers:
         names.append(f"real(args[{slot}])" if kind is float else f"args[{slot}]")
         slot += 1
-    body = "".join(f"        {line}\n" for line in (*lines, f"body({', '.join(names)})"))
-    return f"def entry(args):\n    try:\n{body}    except Exception:\n        return failed\n    return 0\n"
+    lines.append(f"body({', '.join(names)})")
+    body = "".join(f"        {line}\n" for line in lines)
+    tail = "    except Exception:\n        return failed\n    return 0\n"
+    return f"def entry(args):\n    try:\n{body}{tail}"
 
 
 @lru_cache(maxsize=1)

@@ -127,7 +127,8 @@ class Plan:
         try:
             self.program.run(arrays, iterations, strides)
         except _core.KernelError as error:
-            raise self._explain(error) from None
+            explained = self._explain(error)
+            raise explained from explained.__cause__
 
     def _explain(self, error: _core.KernelError) -> Exception:
         if error.status == _core.FOREIGN:

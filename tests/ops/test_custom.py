@@ -91,7 +91,7 @@ def test_compiled_functions_stay_inside_their_arrays():
 def test_python_functions_stay_inside_their_arrays():
     with pytest.raises(RuntimeError, match="outside: IndexError"):
         fn.custom_op(outside, compile=False)(np.ones(3))
-    with pytest.raises(RuntimeError, match="over: ValueError.*read-only"):
+    with pytest.raises(RuntimeError, match=r"over: ValueError.*read-only"):
         fn.custom_op(over, compile=False)(np.ones(3))
 
 
