@@ -105,15 +105,6 @@ static void panel(matrix a, int64_t height, int64_t rows, const T *b, int64_t b_
                 b_rs, o, r, col);
 }
 
-/* The same with packed tiles of MR rows (the last may have fewer), at (row, col) of c. */
-static void packed_panel(const T *a, int64_t rows, const T *b, int64_t b_rs, int64_t cols,
-                         int64_t k, const output *o, int64_t row, int64_t col) {
-    for (int64_t r = 0; r < rows; r += MR) {
-        int64_t mr = rows - r < MR ? rows - r : MR;
-        tile_at(mr, cols, k, a + r * k, 1, mr, b, b_rs, o, row + r, col);
-    }
-}
-
 /* Rows of each tile, so that all have about as many. */
 FNN_INLINE int64_t tile_height(int64_t m) {
     int64_t count = (m + MR - 1) / MR;

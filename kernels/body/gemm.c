@@ -4,6 +4,9 @@
  * shared by all threads (large), or rows, columns, k and the batch are cut into independent blocks
  * (skinny shapes, batches, long sums over a small c, whose partial sums go to `work`).
  */
+#define FNN_DEF "def/gemm.def"
+#include "args.h"
+
 #include "gemm_block.h"
 
 #include <stdatomic.h>
@@ -82,10 +85,14 @@ static void multiply_task(void *ctx, int64_t task) {
     int64_t col = task / s->row_tasks * s->cols_per_task;
     int64_t rows = least(s->rows_per_task, s->m - row);
     int64_t end = least(col + s->cols_per_task, s->n);
-    for (int64_t j = col; j < end; j += NR) {
-        int64_t cols = least(end - j, NR);
-        packed_panel(s->packed_a + row * s->k, rows, s->packed_b + j * s->k, round_up(cols, VL),
-                     cols, s->k, &s->out, s->row + row, s->col + j);
+    /* A tile of a stays in the L1 cache, the panels of b stream past it out of L2. */
+    for (int64_t i = row; i < row + rows; i += MR) {
+        int64_t mr = least(row + rows - i, MR);
+        for (int64_t j = col; j < end; j += NR) {
+            int64_t cols = least(end - j, NR);
+            tile_at(mr, cols, s->k, s->packed_a + i * s->k, 1, mr, s->packed_b + j * s->k,
+                    round_up(cols, VL), &s->out, s->row + i, s->col + j);
+        }
     }
 }
 
