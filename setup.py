@@ -123,7 +123,7 @@ class BuildCore(build_ext):
             ROOT / "build" / f"temp.{self.plat_name}-{sys.implementation.cache_tag}" / "kernels"
         )
         ext.extra_objects = KernelBuild(folder).objects()
-        ext.depends = [*ext.extra_objects, str(KERNELS / "fnn.h"), str(KERNELS / "threads.h")]
+        ext.depends = [*ext.extra_objects, str(KERNELS / "table.h"), str(KERNELS / "threads.h")]
         ext.include_dirs = [str(KERNELS), numpy.get_include()]
         super().build_extension(ext)
 

@@ -21,7 +21,7 @@ cimport numpy as cnp
 
 cnp.import_array()
 
-cdef extern from "fnn.h" nogil:
+cdef extern from "table.h" nogil:
     ctypedef int (*fnn_kernel)(const void *args)
     ctypedef int64_t (*fnn_sizer)(const void *args)
     ctypedef struct fnn_table:

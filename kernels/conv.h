@@ -3,6 +3,9 @@
 #ifndef FNN_CONV_H
 #define FNN_CONV_H
 
+#define FNN_DEF "def/conv.def"
+#include "args.h"
+
 #include "conv_tile.h"
 #include "threads.h"
 

@@ -3,7 +3,9 @@
  * setup.py defines FNN_HAVE_<ISA> for each instruction set the compiler could build. The list is
  * ordered from best to worst; the first usable one is the default (FASTNN_ISA overrides, in _core).
  */
-#include "fnn.h"
+#define FNN_DEF "kernels.def"
+#include "args.h"
+#include "table.h"
 
 #define FNN_IN(f) {#f, FNN_KIND_IN},
 #define FNN_OUT(f) {#f, FNN_KIND_OUT},

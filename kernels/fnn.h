@@ -1,8 +1,9 @@
-/* The kernel ABI: what a kernel is, how its arguments are named, and how the core finds it.
+/* The kernel ABI: what a kernel is and how its arguments are named.
  *
- * A kernel is `int kernel(const args *)`. Its argument struct is declared once, in kernels.def; the
- * same line yields the struct (for the body), the enum, and the table of field names (for the core,
- * which fills arguments by name). Every field is eight bytes wide - a pointer, an int64 or a double
+ * A kernel is `int kernel(const args *)`. Its argument struct is declared once, by its entry in
+ * def/; the same entry yields the struct (args.h, for the body), the enum, and the table of field
+ * names (table.h, for the core, which fills arguments by name). Every field is eight bytes wide - a
+ * pointer, an int64 or a double
  * - so field i lies at byte 8*i and the core needs no offsets.
  *
  * Kernels trust their arguments: shapes, strides and alignment are checked when a plan is built.
@@ -79,66 +80,5 @@ enum fnn_binary {
 enum fnn_reduce { FNN_SUM, FNN_REDUCE_MAX, FNN_REDUCE_MIN };
 
 enum fnn_pool { FNN_POOL_MAX, FNN_POOL_MIN, FNN_POOL_AVG };
-
-/* Argument structs. */
-#define FNN_IN(f) const void *f;
-#define FNN_OUT(f) void *f;
-#define FNN_INT(f) int64_t f;
-#define FNN_INT6(f) int64_t f##0, f##1, f##2, f##3, f##4, f##5;
-#define FNN_REAL(f) double f;
-#define FNN_KERNEL(name, fields)                                                                   \
-    typedef struct {                                                                               \
-        fields                                                                                     \
-    } fnn_##name##_args;
-#define FNN_KERNEL_SIZED(name, fields) FNN_KERNEL(name, fields)
-#include "kernels.def"
-#undef FNN_KERNEL
-#undef FNN_KERNEL_SIZED
-#undef FNN_IN
-#undef FNN_OUT
-#undef FNN_INT
-#undef FNN_INT6
-#undef FNN_REAL
-
-#define FNN_KERNEL(name, fields) FNN_K_##name,
-#define FNN_KERNEL_SIZED(name, fields) FNN_K_##name,
-enum fnn_kernel_id {
-#include "kernels.def"
-    FNN_KERNELS
-};
-#undef FNN_KERNEL
-#undef FNN_KERNEL_SIZED
-
-typedef int (*fnn_kernel)(const void *args);
-/* Bytes of the kernel's `work` (or `packed`) buffer for these arguments; pointers are not read. */
-typedef int64_t (*fnn_sizer)(const void *args);
-
-/* One ISA and dtype's kernels, indexed by fnn_kernel_id. */
-typedef struct {
-    fnn_kernel run[FNN_KERNELS];
-    fnn_sizer size[FNN_KERNELS]; /* NULL where a kernel needs no buffer of its own */
-} fnn_table;
-
-enum fnn_kind { FNN_KIND_IN, FNN_KIND_OUT, FNN_KIND_INT, FNN_KIND_REAL };
-
-typedef struct {
-    const char *name;
-    enum fnn_kind kind;
-} fnn_field;
-
-typedef struct {
-    const char *name;
-    const fnn_field *fields;
-    int count;
-} fnn_signature;
-
-extern const fnn_signature fnn_signatures[FNN_KERNELS];
-
-/* dispatch.c: which instruction sets were built in, which run here, and their tables. */
-int fnn_isa_count(void);
-const char *fnn_isa_name(int isa);
-int fnn_isa_usable(int isa);
-const fnn_table *fnn_isa_table(int isa, int bits);
-const char *fnn_compiler(void); /* what the kernels were built with */
 
 #endif

@@ -3,6 +3,9 @@
  * Neighbouring dimensions are merged first. If then one dimension has unit stride in x and another
  * in y, these two form the plane; the others are walked around it.
  */
+#define FNN_DEF "def/copy.def"
+#include "args.h"
+
 #include "strided.h"
 #include "threads.h"
 #include "transpose.h"

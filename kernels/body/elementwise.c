@@ -3,6 +3,9 @@
  * Every operation is a vector function of `op`, inlined with op constant into one loop each. Where
  * y is also an operand, each vector is read before it is written.
  */
+#define FNN_DEF "def/elementwise.def"
+#include "args.h"
+
 #include "strided.h"
 #include "threads.h"
 #include "vec.h"

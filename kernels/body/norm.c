@@ -3,6 +3,9 @@
  * A block's moments come from the corrected two-pass algorithm and are merged by the formula of
  * Chan, Golub and LeVeque ("Algorithms for computing the sample variance", 1983).
  */
+#define FNN_DEF "def/norm.def"
+#include "args.h"
+
 #include "../norm.h"
 #include <math.h>
 

@@ -1,6 +1,9 @@
 /* Batch norm backward: with g = dy (where the fused ReLU let it pass), N rows and
  * xhat = (x - mean) * rstd: dbeta = sum g, dgamma = sum g * xhat,
  * dx = gamma * rstd * (g - dbeta / N - xhat * dgamma / N). */
+#define FNN_DEF "def/norm.def"
+#include "args.h"
+
 #include "../norm.h"
 
 /* Adds the sums over `rows` rows to the slot's running ones. */

@@ -1,5 +1,8 @@
 /* The optimizers: one pass over a slab of parameters, gradients and state, formulas and order of
  * operations as in PyTorch's torch.optim. The loops are plain, for the compiler to vectorise. */
+#define FNN_DEF "def/optim.def"
+#include "args.h"
+
 #include "../threads.h"
 #include "../vec.h"
 #include <math.h>

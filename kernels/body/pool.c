@@ -1,4 +1,7 @@
 /* Pooling forward: each output row is made from the input rows of its windows. */
+#define FNN_DEF "def/pool.def"
+#include "args.h"
+
 #include "../pool.h"
 #include "../threads.h"
 

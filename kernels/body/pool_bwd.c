@@ -1,5 +1,8 @@
 /* Pooling backward: each input row gathers from the windows that cover it, so that overlapping
  * windows need no atomics, the order of sums is fixed and every element of dx is written once. */
+#define FNN_DEF "def/pool.def"
+#include "args.h"
+
 #include "../pool.h"
 #include "../threads.h"
 

@@ -1,4 +1,7 @@
 /* Dropout and uniform numbers: functions of (seed, step, key, element) alone, see philox.h. */
+#define FNN_DEF "def/random.def"
+#include "args.h"
+
 #include "../philox.h"
 #include "../threads.h"
 

@@ -5,6 +5,9 @@
  * a unit no sum runs over more than about a hundred terms in a row, so that float32 keeps its
  * digits.
  */
+#define FNN_DEF "def/reduce.def"
+#include "args.h"
+
 #include "threads.h"
 #include "vec.h"
 

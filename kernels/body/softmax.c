@@ -1,4 +1,7 @@
 /* softmax and log-softmax over rows of c, and their gradients. Blocks and rows: see rows.h. */
+#define FNN_DEF "def/softmax.def"
+#include "args.h"
+
 #include "rows.h"
 #include "threads.h"
 

@@ -1,4 +1,7 @@
 /* This ISA and float type's table: every kernel of kernels.def at its place. */
+#define FNN_DEF "kernels.def"
+#include "args.h"
+#include "table.h"
 #include "vec.h"
 
 #define FNN_KERNEL(name, fields) int FNN_SYM(name)(const fnn_##name##_args *args);

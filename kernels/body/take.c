@@ -1,5 +1,8 @@
 /* take and take_labels: gathering the rows of a batch from the user's array, converted on the way.
  */
+#define FNN_DEF "def/copy.def"
+#include "args.h"
+
 #include "threads.h"
 #include "vec.h"
 

@@ -5,6 +5,9 @@
  * makes the 36 products, [position][tile][width], with the register tiles of conv.c, and transforms
  * them to output pixels, clipped at the borders. All of it stays in L2.
  */
+#define FNN_DEF "def/winograd.def"
+#include "args.h"
+
 #include "winograd.h"
 
 enum { BLOCK = 28 / MR * MR }; /* tiles of a task */

@@ -3,6 +3,9 @@
  * For backward-data the input is k and the output c, and the kernel is turned by 180 degrees.
  * VL inputs by VL outputs are taken at a time, transposed where the outputs are not neighbours.
  */
+#define FNN_DEF "def/winograd.def"
+#include "args.h"
+
 #include "transpose.h"
 #include "winograd.h"
 

@@ -6,6 +6,9 @@
  * position added to its sums; at the end the sums become the chunk's dw. The chunks are added in a
  * fixed order.
  */
+#define FNN_DEF "def/winograd.def"
+#include "args.h"
+
 #include "conv_sum.h"
 #include "winograd.h"
 

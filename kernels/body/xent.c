@@ -1,5 +1,8 @@
 /* Cross entropy of rows of c logits with integer labels: loss = log(sum(exp(x))) - x[label].
  * Blocks and rows: see rows.h. */
+#define FNN_DEF "def/softmax.def"
+#include "args.h"
+
 #include "rows.h"
 #include "threads.h"
 
