@@ -2,9 +2,8 @@
  *
  * A kernel is `int kernel(const args *)`. Its argument struct is declared once, by its entry in
  * def/; the same entry yields the struct (args.h, for the body), the enum, and the table of field
- * names (table.h, for the core, which fills arguments by name). Every field is eight bytes wide - a
- * pointer, an int64 or a double
- * - so field i lies at byte 8*i and the core needs no offsets.
+ * names (table.h, for the core, which fills arguments by name). Every field is eight bytes wide (a
+ * pointer, an int64 or a double), so field i lies at byte 8*i and the core needs no offsets.
  *
  * Kernels trust their arguments: shapes, strides and alignment are checked when a plan is built.
  * They return a status; what depends on data (labels, indices) is checked before anything is
