@@ -75,6 +75,17 @@ cdef extern from *:
     void *fnn_allocate(size_t bytes) nogil
     long long fnn_now() nogil
 
+cdef extern from *:
+    """
+    #define FNN_DEF "def/gemm.def"
+    #include "args.h"
+    """
+    ctypedef struct fnn_gemm_args:
+        const void *a
+        const void *b
+        void *c
+        int64_t batch, m, n, k, a_rs, a_cs, b_rs, b_cs, c_rs
+
 ctypedef union Slot:
     uintptr_t pointer
     int64_t integer
@@ -233,6 +244,60 @@ def buffer_bytes(str kernel, int bits, **fields):
     memset(slots, 0, sizeof(slots))
     fill_scalars(k, fields, slots)
     return size(slots)
+
+
+cdef bint plain_matrix(cnp.ndarray x, int typenum, uintptr_t *first, uintptr_t *end) noexcept:
+    """Two dimensions of this type, aligned, without negative strides; its bytes' bounds."""
+    cdef cnp.npy_intp *dims = cnp.PyArray_DIMS(x)
+    cdef cnp.npy_intp *strides = cnp.PyArray_STRIDES(x)
+    cdef int64_t size = cnp.PyArray_ITEMSIZE(x)
+    if cnp.PyArray_NDIM(x) != 2 or cnp.PyArray_TYPE(x) != typenum:
+        return False
+    if not cnp.PyArray_ISBEHAVED_RO(x):
+        return False
+    if dims[0] == 0 or dims[1] == 0 or strides[0] < 0 or strides[1] < 0:
+        return False
+    first[0] = <uintptr_t>cnp.PyArray_DATA(x)
+    end[0] = first[0] + (dims[0] - 1) * strides[0] + (dims[1] - 1) * strides[1] + size
+    return strides[0] % size == 0 and strides[1] % size == 0
+
+
+def product(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray out not None):
+    """out = a @ b for matrices that need no plan; False, and nothing done, where they do.
+
+    That is: where shapes or types do not fit, out overlaps or is not dense, or packing is worth it.
+    """
+    cdef int typenum = cnp.PyArray_TYPE(out)
+    cdef int kernel = kernel_ids["gemm"], bits = 8 * cnp.PyArray_ITEMSIZE(out)
+    cdef uintptr_t first[3]
+    cdef uintptr_t end[3]
+    cdef fnn_gemm_args g
+    if typenum != cnp.NPY_FLOAT and typenum != cnp.NPY_DOUBLE:
+        return False
+    if not plain_matrix(a, typenum, first, end) or not plain_matrix(b, typenum, first + 1, end + 1):
+        return False
+    if not plain_matrix(out, typenum, first + 2, end + 2) or not cnp.PyArray_ISCARRAY(out):
+        return False
+    memset(&g, 0, sizeof(g))
+    g.batch, g.m, g.n, g.k = 1, a.shape[0], b.shape[1], a.shape[1]
+    if b.shape[0] != g.k or out.shape[0] != g.m or out.shape[1] != g.n:
+        return False
+    for i in range(2):
+        if first[i] < end[2] and first[2] < end[i]:
+            return False
+    g.a, g.b, g.c = <void *>first[0], <void *>first[1], <void *>first[2]
+    g.a_rs, g.a_cs = a.strides[0] // out.itemsize, a.strides[1] // out.itemsize
+    g.b_rs, g.b_cs = b.strides[0] // out.itemsize, b.strides[1] // out.itemsize
+    g.c_rs = g.n
+    cdef const fnn_table *table = fnn_isa_table(current_isa, bits)
+    if table.size[kernel](&g) != 0:
+        return False
+    cdef int status
+    with nogil:
+        status = table.run[kernel](&g)
+    if status != FNN_OK:
+        raise KernelError(status, 0, 0)
+    return True
 
 
 # --- memory -------------------------------------------------------------------------------------

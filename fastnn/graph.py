@@ -12,6 +12,8 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
 from threading import local
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -274,13 +276,12 @@ def changed() -> None:
 
 # --- applying ops -------------------------------------------------------------------------------
 
-_evaluate: Callable[[Op, tuple[Any, ...]], Any] | None = None
 
-
-def set_evaluator(function: Callable[[Op, tuple[Any, ...]], Any]) -> None:
-    """Tell how an op is computed at once on arrays (the plan's floor does, when it is imported)."""
-    global _evaluate
-    _evaluate = function
+@cache
+def _evaluator() -> Callable[[Op, tuple[Any, ...]], Any]:
+    """What computes an op at once on arrays: the one look up the house, when it is first needed."""
+    evaluate: Callable[[Op, tuple[Any, ...]], Any] = import_module("fastnn.plan.eager").evaluate
+    return evaluate
 
 
 def apply(op: Op, *inputs: Any) -> Any:
@@ -288,9 +289,7 @@ def apply(op: Op, *inputs: Any) -> Any:
     if any(isinstance(x, Value) for x in inputs):
         outputs = record(op, *inputs).outputs
         return outputs[0] if len(outputs) == 1 else outputs
-    if _evaluate is None:
-        raise RuntimeError("no evaluator is set: import fastnn")
-    return _evaluate(op, inputs)
+    return _evaluator()(op, inputs)
 
 
 def record(op: Op, *inputs: Any) -> Node:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core
-from fastnn.graph import Array, Value, input_value, record, set_evaluator
+from fastnn.graph import Array, Value, input_value, record
 from fastnn.ops.conv_algorithm import conv_algorithm
 from fastnn.ops.load import Load
 from fastnn.ops.op import Op
@@ -88,6 +88,3 @@ def _bits(op: Op, arrays: list[Array | None]) -> int:
     dtypes = [a.dtype for a in arrays if a is not None and a.dtype.kind == "f"]
     dtype = np.dtype(op.dtype) if isinstance(op, Load) else dtypes[0] if dtypes else np.dtype("f4")
     return 64 if dtype == np.float64 else 32
-
-
-set_evaluator(evaluate)
