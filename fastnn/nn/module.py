@@ -68,17 +68,17 @@ class Module:
 
     training: bool = True
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         """The computation, written with layers, fastnn.ops and operators."""
         raise NotImplementedError(f"{type(self).__name__}.forward is not written yet")
 
-    def __call__(self, *inputs: Any) -> Any:
-        """Run on arrays, or record on symbolic values."""
-        if any(isinstance(x, Value) for x in inputs):
-            return self.forward(*inputs)
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """Run on arrays (tuples of them, None), or record on symbolic values."""
+        if any(isinstance(x, Value) for x in (*inputs, *named.values())):
+            return self.forward(*inputs, **named)
         from fastnn.nn.run import run
 
-        return run(self, inputs)
+        return run(self, inputs, named)
 
     # --- what it consists of ---
 

@@ -113,27 +113,58 @@ def as_array(name: str, x: Any) -> Array:
     return np.ascontiguousarray(array).reshape(array.shape)
 
 
-def run(model: Module, inputs: tuple[Any, ...]) -> Any:
-    """model(*arrays): returns the output as an array, or a tuple of arrays."""
-    arrays = [as_array(f"input {i}", x) for i, x in enumerate(inputs)]
-    key = ("call", *[(a.shape, a.dtype.char) for a in arrays])
-    runner = plans_of(model).get(key, lambda: _Call(model, arrays))
+def spread(x: Any, name: str, leaves: list[Any]) -> Any:
+    """Collect the arrays or values of nested tuples; gives their structure, for `gathered`."""
+    if x is None:
+        return None
+    if isinstance(x, tuple) and all(v is None or isinstance(v, tuple) or _is_array(v) for v in x):
+        return tuple(spread(v, name, leaves) for v in x)
+    leaves.append(x if isinstance(x, Value) else as_array(name, x))
+    return len(leaves) - 1
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, Value) or hasattr(x, "__array__")
+
+
+def gathered(structure: Any, leaves: Sequence[Any]) -> Any:
+    """The nested tuples of this structure, from their leaves."""
+    if isinstance(structure, tuple):
+        return tuple(gathered(part, leaves) for part in structure)
+    return None if structure is None else leaves[structure]
+
+
+def run(model: Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """model(*arrays): returns what forward returns, with arrays as its values."""
+    arrays: list[Array] = []
+    places = tuple(spread(x, f"input {i}", arrays) for i, x in enumerate(inputs))
+    names = tuple((k, spread(x, k, arrays)) for k, x in named.items())
+    key = ("call", places, names, *[(a.shape, a.dtype.char) for a in arrays])
+    runner = plans_of(model).get(key, lambda: _Call(model, arrays, places, names))
     return runner(arrays)
 
 
 class _Call:
     """A plan that returns what forward returned."""
 
-    def __init__(self, model: Module, arrays: Sequence[Array]) -> None:
+    def __init__(self, model: Module, arrays: Sequence[Array], places: Any, names: Any) -> None:
         leaves = [input_value(f"input {i}", a.shape, a.dtype) for i, a in enumerate(arrays)]
         dtype = model_dtype(model, *arrays)
-        self.traced = Traced(model.forward, leaves, dtype)
-        outputs = self.traced.output
-        self.single = isinstance(outputs, Value)
+
+        def forward(*values: Value) -> Any:
+            named = {k: gathered(place, values) for k, place in names}
+            return model.forward(*gathered(places, values), **named)
+
+        self.traced = Traced(forward, leaves, dtype)
+        output = self.traced.output
+        outputs: list[Value] = []
+        self.structure = spread(
+            tuple(output) if isinstance(output, list) else output, "forward", outputs
+        )
         self.plan = Plan(dtype.itemsize * 8, plans_of(model).arena)
         for leaf in leaves:
             self.plan.input(leaf)
-        for v in (outputs,) if self.single else outputs:
+        for v in outputs:
             if not isinstance(v, Value):
                 raise TypeError(f"forward: expected to return symbolic values, got {type(v)}")
             self.plan.output(v)
@@ -147,4 +178,4 @@ class _Call:
         hyper = np.array([self.calls, 0.0, 0.0, 0.0])
         outputs = self.plan(*arrays, hyper=hyper)
         self.traced.count(1)
-        return outputs[0] if self.single else outputs
+        return gathered(self.structure, outputs)

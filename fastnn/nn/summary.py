@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnn.graph import Value, input_value, topological
 from fastnn.nn.module import Module, Parameter
-from fastnn.nn.run import Traced, model_dtype
+from fastnn.nn.run import Traced, model_dtype, spread
 
 
 def summary(model: Module, input_shape: tuple[int, ...]) -> str:
@@ -19,15 +19,21 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> str:
     depth: list[int] = []
 
     def watched(module: Module, forward: Any) -> Any:
-        def call(*inputs: Any) -> Any:
+        def call(*inputs: Any, **named: Any) -> Any:
             depth.append(0)
-            output = forward(*inputs)
+            output = forward(*inputs, **named)
             inner = depth.pop()
             if depth:
                 depth[-1] += 1
             if not inner:
                 label = f"{type(module).__name__} ({names[id(module)] or 'model'})"
-                rows.append((label, _shape(output), *_costs(module, inputs, output, counted)))
+                rows.append(
+                    (
+                        label,
+                        _shape(output),
+                        *_costs(module, (inputs, *named.values()), output, counted),
+                    )
+                )
             return output
 
         return call
@@ -45,22 +51,25 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> str:
 
 
 def _shape(output: Any) -> str:
-    values = [output] if isinstance(output, Value) else list(output)
-    return ", ".join(str(v.shape) for v in values)
+    return ", ".join(str(v.shape) for v in _values(output))
 
 
-def _costs(
-    module: Module, inputs: tuple[Any, ...], output: Any, counted: set[int]
-) -> tuple[int, int]:
+def _values(x: Any) -> list[Value]:
+    """The symbolic values in nested tuples."""
+    leaves: list[Any] = []
+    spread(x, "output", leaves)
+    return [v for v in leaves if isinstance(v, Value)]
+
+
+def _costs(module: Module, inputs: Any, output: Any, counted: set[int]) -> tuple[int, int]:
     """Parameters not counted before, and FLOPs of the nodes between inputs and output."""
     parameters = 0
     for p in module.parameters():
         if id(p) not in counted:
             counted.add(id(p))
             parameters += int(np.prod(p.shape, dtype=np.int64))
-    before = {id(n) for n in topological([v for v in inputs if isinstance(v, Value)])}
-    outputs = [output] if isinstance(output, Value) else list(output)
-    flops = sum(n.op.flops(n) for n in topological(outputs) if id(n) not in before)
+    before = {id(n) for n in topological(_values(inputs))}
+    flops = sum(n.op.flops(n) for n in topological(_values(output)) if id(n) not in before)
     return parameters, flops
 
 
