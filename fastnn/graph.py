@@ -295,7 +295,7 @@ def apply(op: Op, *inputs: Any) -> Any:
 def record(op: Op, *inputs: Any) -> Node:
     """A new node; arrays among the inputs become constants. Raises what op.infer raises."""
     like = next(x for x in inputs if isinstance(x, Value))
-    values = tuple(_as_value(x, like) for x in inputs)
+    values = tuple(_as_value(x, like, integer=i in op.integer_inputs) for i, x in enumerate(inputs))
     if _trace.active and _trace.dtype is not None:
         keep = op.integer_inputs
         if op.any_dtype and len({v.dtype for v in values if v is not None}) == 1:
@@ -304,13 +304,15 @@ def record(op: Op, *inputs: Any) -> Node:
     return Node(op, values, op.infer(*values), caller())
 
 
-def _as_value(x: Any, like: Value) -> Value | None:
+def _as_value(x: Any, like: Value, integer: bool) -> Value | None:
     if x is None or isinstance(x, Value):
         return x
     if isinstance(x, Storage):
         return storage_value(x)
     array = np.asarray(x)
-    if array.dtype.kind in "fiub" and like.dtype.kind == "f":
+    if integer and array.dtype.kind in "iu":
+        array = array.astype(np.int64)
+    elif array.dtype.kind in "fiub" and like.dtype.kind == "f":
         array = array.astype(like.dtype)
     return storage_value(Storage(array))
 
