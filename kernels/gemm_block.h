@@ -105,12 +105,6 @@ static void panel(matrix a, int64_t height, int64_t rows, const T *b, int64_t b_
                 b_rs, o, r, col);
 }
 
-/* Rows of each tile, so that all have about as many. */
-FNN_INLINE int64_t tile_height(int64_t m) {
-    int64_t count = (m + MR - 1) / MR;
-    return count > 1 ? (m + count - 1) / count : MR;
-}
-
 /* c[m, n] by one thread; false where memory is out. */
 static int block(matrix a, matrix b, int64_t m, int64_t n, int64_t k, const output *o) {
     int64_t height = tile_height(m), p = 0;
