@@ -10,6 +10,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 BAD_LABEL: int
 BAD_INDEX: int
+BAD_LENGTH: int
 NO_MEMORY: int
 FOREIGN: int
 

@@ -35,7 +35,7 @@ cdef extern from "table.h" nogil:
         const fnn_field *fields
         int count
     int FNN_KERNELS
-    int FNN_OK, FNN_BAD_LABEL, FNN_BAD_INDEX, FNN_NO_MEMORY, FNN_FOREIGN
+    int FNN_OK, FNN_BAD_LABEL, FNN_BAD_INDEX, FNN_NO_MEMORY, FNN_FOREIGN, FNN_BAD_LENGTH
     int FNN_KIND_INT, FNN_KIND_REAL
     const fnn_signature fnn_signatures[]
     int fnn_isa_count()
@@ -117,7 +117,7 @@ class KernelError(RuntimeError):
 
 
 BAD_LABEL, BAD_INDEX, NO_MEMORY = FNN_BAD_LABEL, FNN_BAD_INDEX, FNN_NO_MEMORY
-FOREIGN = FNN_FOREIGN
+FOREIGN, BAD_LENGTH = FNN_FOREIGN, FNN_BAD_LENGTH
 
 
 # --- instruction sets and threads ---------------------------------------------------------------

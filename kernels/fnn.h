@@ -6,8 +6,8 @@
  * pointer, an int64 or a double), so field i lies at byte 8*i and the core needs no offsets.
  *
  * Kernels trust their arguments: shapes, strides and alignment are checked when a plan is built.
- * They return a status; what depends on data (labels, indices) is checked before anything is
- * written.
+ * They return a status; what depends on data (labels, indices, lengths) is checked before anything
+ * is written.
  */
 #ifndef FNN_H
 #define FNN_H
@@ -21,6 +21,7 @@ enum fnn_status {
     FNN_BAD_INDEX = 2,
     FNN_NO_MEMORY = 3,
     FNN_FOREIGN = 4, /* a function from elsewhere failed and says why itself */
+    FNN_BAD_LENGTH = 5,
 };
 
 /* Element types of user data; kernels compute in float32 or float64 only. */
@@ -77,6 +78,8 @@ enum fnn_binary {
 };
 
 enum fnn_reduce { FNN_SUM, FNN_REDUCE_MAX, FNN_REDUCE_MIN };
+
+enum fnn_rnn { FNN_RNN_TANH, FNN_RNN_RELU, FNN_LSTM, FNN_GRU };
 
 enum fnn_pool { FNN_POOL_MAX, FNN_POOL_MIN, FNN_POOL_AVG };
 

@@ -16,8 +16,12 @@ from fastnn.nn.loss import CrossEntropyLoss, MSELoss
 from fastnn.nn.module import Buffer, Module, Parameter
 from fastnn.nn.norm import BatchNorm1d, BatchNorm2d
 from fastnn.nn.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d, MinPool2d
+from fastnn.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm1d",
@@ -27,7 +31,9 @@ __all__ = [
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "GRUCell",
     "Identity",
+    "LSTMCell",
     "Linear",
     "MSELoss",
     "MaxPool2d",
@@ -35,6 +41,7 @@ __all__ = [
     "Module",
     "Normalize",
     "Parameter",
+    "RNNCell",
     "ReLU",
     "Sequential",
     "Sigmoid",

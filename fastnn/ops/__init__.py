@@ -35,6 +35,7 @@ from fastnn.ops.norm import batch_norm
 from fastnn.ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d, min_pool2d
 from fastnn.ops.random import dropout
 from fastnn.ops.reduce import max, mean, min, sum
+from fastnn.ops.rnn import recurrent
 from fastnn.ops.shape import broadcast_to, flatten, permute, reshape, transpose
 
 cat = concat
@@ -75,6 +76,7 @@ __all__ = [
     "permute",
     "pow",
     "reciprocal",
+    "recurrent",
     "relu",
     "reshape",
     "sigmoid",

@@ -138,6 +138,8 @@ class Plan:
             return ValueError(f"{label}: labels: a label lies outside 0..number of classes - 1")
         if error.status == _core.BAD_INDEX:
             return IndexError(f"{label}: an index lies outside the array")
+        if error.status == _core.BAD_LENGTH:
+            return ValueError(f"{label}: lengths: expected at least 1 and at most the steps of x")
         return MemoryError(f"{label}: no memory for a thread's scratch")
 
     def _failed(self, step: int) -> Exception:

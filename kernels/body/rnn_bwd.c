@@ -1,0 +1,263 @@
+/* Recurrent layers backward: the time loop from the end, which turns the gradient of the outputs
+ * into those of the gates' sums. Gradients of weights and inputs are products of these afterwards;
+ * see rnn.h. */
+#include "rnn.h"
+
+typedef struct {
+    const fnn_rnn_bwd_args *args;
+    rnn_cut cut;
+    int64_t gates, slots, hp;
+    T *packed; /* weights of each direction, [chunk][gates * h][NR] */
+    T *sums;   /* of dgates, [direction][block][slots][hp] */
+    _Atomic int failed;
+} backward_run;
+
+/* A block of one direction: the gradient of the state, dh and dc, [m][hp]. */
+typedef struct {
+    backward_run *run;
+    int64_t direction, first, m;
+    T *dh, *dc, *sums;
+} backward_block;
+
+/* One step of one block. */
+typedef struct {
+    int64_t t;
+    int64_t before; /* the step before in the direction's order, -1 at its begin */
+    const T *dy, *gates, *cells, *y, *y_before, *cells_before;
+    T *dgates;
+} backward_step;
+
+static void pack_task(void *ctx, int64_t task) {
+    const backward_run *run = ctx;
+    const fnn_rnn_bwd_args *a = run->args;
+    int64_t chunks = ceil_div(a->h, NR), direction = task / chunks, j = task % chunks * NR;
+    int64_t width = least(NR, a->h - j), k = run->gates * a->h;
+    const T *w = direction ? a->w_hh_reverse : a->w_hh;
+    pack(run->packed + k * (direction * run->hp + j), round_up(width, VL), width, k, w + j * k, k,
+         1);
+}
+
+/* --- cells ----------------------------------------------------------------------------------- */
+
+/* What one vector of one sample reads; `before` is NULL at a sample's first step without h0, c0. */
+typedef struct {
+    const T *dy, *gates, *cells, *y, *y_before, *cells_before;
+} saved_cell;
+
+FNN_INLINE V load_or_zero(const T *p, int64_t n) { return p ? load_upto(p, n) : (V){0}; }
+
+/* Gradients of the slots' sums in d; dh becomes what passes beside the recurrent product. */
+FNN_INLINE void cell_grad(int mode, int64_t left, saved_cell s, int64_t gap, T *dh, T *dc, V *d) {
+    V dout = v_load(dh) + load_or_zero(s.dy, left), beside = {0};
+    if (mode == FNN_LSTM) {
+        V i = load_upto(s.gates, left), f = load_upto(s.gates + gap, left);
+        V g = load_upto(s.gates + 2 * gap, left), o = load_upto(s.gates + 3 * gap, left);
+        V out = v_tanh(load_upto(s.cells, left));
+        V dstate = v_load(dc) + dout * o * (1 - out * out);
+        d[0] = dstate * g * (i * (1 - i));
+        d[1] = dstate * load_or_zero(s.cells_before, left) * (f * (1 - f));
+        d[2] = dstate * i * (1 - g * g);
+        d[3] = dout * out * (o * (1 - o));
+        v_store(dc, dstate * f);
+    } else if (mode == FNN_GRU) {
+        V r = load_upto(s.gates, left), z = load_upto(s.gates + gap, left);
+        V n = load_upto(s.gates + 2 * gap, left), half = load_upto(s.gates + 3 * gap, left);
+        d[1] = dout * (load_or_zero(s.y_before, left) - n) * (z * (1 - z));
+        d[2] = dout * (1 - z) * (1 - n * n);
+        d[0] = d[2] * half * (r * (1 - r));
+        d[3] = d[2] * r;
+        beside = dout * z;
+    } else {
+        V y = load_upto(s.y, left);
+        d[0] = mode == FNN_RNN_TANH ? dout * (1 - y * y) : v_select(y > 0, dout, (V){0});
+    }
+    v_store(dh, beside);
+}
+
+FNN_INLINE const T *at(const T *base, int64_t offset) { return base ? base + offset : NULL; }
+
+FNN_INLINE void vector_as(int mode, const backward_block *b, const backward_step *step, int64_t j,
+                          int64_t left) {
+    const backward_run *run = b->run;
+    const fnn_rnn_bwd_args *a = run->args;
+    int slots = (int)slots_of(mode);
+    int64_t h = a->h, row = slots * h, y_row = run->cut.directions * h;
+    V sums[MOST_SLOTS] = {{0}};
+    for (int64_t r = 0; r < b->m; r++) {
+        int64_t sample = b->first + r, state = (b->direction * a->n + sample) * h + j;
+        T *dgates = step->dgates + r * row + j;
+        V d[MOST_SLOTS] = {{0}};
+        if (is_active(a->lengths, sample, step->t)) {
+            int first = step->before < 0 || !is_active(a->lengths, sample, step->before);
+            saved_cell s = {
+                .dy = at(step->dy, r * a->dy_ns + j),
+                .gates = step->gates + r * row + j,
+                .cells = step->cells + r * h + j,
+                .y = step->y + r * y_row + j,
+                .y_before = first ? at(a->h0, state) : step->y_before + r * y_row + j,
+                .cells_before = first ? at(a->c0, state) : step->cells_before + r * h + j,
+            };
+            cell_grad(mode, left, s, h, b->dh + r * run->hp + j, b->dc + r * run->hp + j, d);
+            if (first && a->dfirst)
+                for (int q = 0; q < slots; q++)
+                    store_upto((T *)a->dfirst + (state - j) * slots + q * h + j, d[q], left);
+        }
+        for (int q = 0; q < slots; q++) {
+            store_upto(dgates + q * h, d[q], left);
+            sums[q] += d[q];
+        }
+    }
+    for (int q = 0; q < slots; q++) {
+        T *sum = b->sums + q * run->hp + j;
+        v_store(sum, v_load(sum) + sums[q]);
+    }
+}
+
+static void cells_grad(const backward_block *b, const backward_step *step) {
+    int64_t h = b->run->args->h;
+#define CELLS(mode)                                                                                \
+    case mode:                                                                                     \
+        for (int64_t j = 0; j < h; j += VL) {                                                      \
+            if (h - j >= VL)                                                                       \
+                vector_as(mode, b, step, j, VL);                                                   \
+            else                                                                                   \
+                vector_as(mode, b, step, j, h - j);                                                \
+        }                                                                                          \
+        break;
+    switch (b->run->args->mode) {
+        CELLS(FNN_RNN_TANH)
+        CELLS(FNN_RNN_RELU)
+        CELLS(FNN_LSTM)
+        CELLS(FNN_GRU)
+    }
+#undef CELLS
+}
+
+/* --- the time loop --------------------------------------------------------------------------- */
+
+/* dh += dgates w: through the sums' recurrent half. */
+static void through_weights(const backward_block *b, const backward_step *step) {
+    const backward_run *run = b->run;
+    const fnn_rnn_bwd_args *a = run->args;
+    int64_t h = a->h, k = run->gates * h, row = run->slots * h;
+    /* The gates whose recurrent half has the gate's own slot come first. */
+    int64_t plain = a->mode == FNN_GRU ? 2 * h : k;
+    for (int64_t j = 0; j < h; j += NR) {
+        int64_t ld = round_up(least(NR, h - j), VL);
+        const T *packed = run->packed + k * (b->direction * run->hp + j);
+        T *dh = b->dh + j;
+        product(step->dgates, row, b->m, plain, packed, ld, dh, run->hp, 1);
+        if (plain < k)
+            product(step->dgates + 3 * h, row, b->m, k - plain, packed + plain * ld, ld, dh,
+                    run->hp, 1);
+    }
+}
+
+static backward_step step_at(const backward_block *b, int64_t s) {
+    const backward_run *run = b->run;
+    const fnn_rnn_bwd_args *a = run->args;
+    int64_t t = b->direction ? a->steps - 1 - s : s, past = b->direction ? 1 : -1;
+    int64_t row = (b->direction * a->steps + t) * a->n + b->first, width = run->slots * a->h;
+    int64_t y_row = ((t * a->n + b->first) * run->cut.directions + b->direction) * a->h;
+    backward_step step = {.t = t, .before = s == 0 ? -1 : t + past};
+    step.dy = at(a->dy, t * a->dy_ts + b->first * a->dy_ns + b->direction * a->h);
+    step.gates = at(a->gates, row * width);
+    step.cells = at(a->cells, row * a->h);
+    step.y = (const T *)a->y + y_row;
+    step.y_before = step.y + past * a->n * run->cut.directions * a->h;
+    step.cells_before = at(step.cells, past * a->n * a->h);
+    step.dgates = (T *)a->dgates + row * width;
+    return step;
+}
+
+static void backward_task(void *ctx, int64_t task) {
+    backward_run *run = ctx;
+    const fnn_rnn_bwd_args *a = run->args;
+    backward_block b = {.run = run,
+                        .direction = task / run->cut.blocks,
+                        .first = task % run->cut.blocks * run->cut.rows};
+    b.m = least(run->cut.rows, a->n - b.first);
+    int64_t size = b.m * run->hp, states = (b.direction * a->n + b.first) * a->h;
+    b.dh = fnn_scratch((size_t)(2 * size) * sizeof(T));
+    if (!b.dh) {
+        run->failed = 1;
+        return;
+    }
+    b.dc = b.dh + size;
+    b.sums = run->sums + task * run->slots * run->hp;
+    memset(b.sums, 0, (size_t)(run->slots * run->hp) * sizeof(T));
+    load_rows(b.dh, run->hp, at(a->dhn, states), b.m, a->h);
+    load_rows(b.dc, run->hp, at(a->dcn, states), b.m, a->h);
+    for (int64_t s = a->steps - 1; s >= 0; s--) {
+        backward_step step = step_at(&b, s);
+        cells_grad(&b, &step);
+        if (s > 0 || a->dh0) through_weights(&b, &step);
+    }
+    store_rows(a->dh0 ? (T *)a->dh0 + states : NULL, b.dh, run->hp, b.m, a->h);
+    store_rows(a->dc0 ? (T *)a->dc0 + states : NULL, b.dc, run->hp, b.m, a->h);
+}
+
+static void add_sums(const backward_run *run) {
+    const fnn_rnn_bwd_args *a = run->args;
+    for (int64_t d = 0; d < run->cut.directions; d++)
+        for (int64_t q = 0; q < run->slots; q++) {
+            T *out = (T *)a->dbias + (d * run->slots + q) * a->h;
+            for (int64_t j = 0; j < a->h; j += VL) {
+                V sum = {0};
+                for (int64_t i = 0; i < run->cut.blocks; i++) {
+                    int64_t block = d * run->cut.blocks + i;
+                    sum += v_load(run->sums + (block * run->slots + q) * run->hp + j);
+                }
+                store_upto(out + j, sum, a->h - j);
+            }
+        }
+}
+
+static int64_t backward_sizes(const fnn_rnn_bwd_args *a, backward_run *run) {
+    *run = (backward_run){.args = a,
+                          .cut = cut_rnn(a->directions, a->n),
+                          .gates = gates_of(a->mode),
+                          .slots = slots_of(a->mode),
+                          .hp = round_up(a->h, VL)};
+    return a->directions * run->hp * (run->gates * a->h + run->cut.blocks * run->slots);
+}
+
+int FNN_SYM(rnn_bwd)(const fnn_rnn_bwd_args *a) {
+    if (!lengths_fit(a->lengths, a->n, a->steps)) return FNN_BAD_LENGTH;
+    backward_run run;
+    backward_sizes(a, &run);
+    int64_t panels = a->directions * run.hp * run.gates * a->h;
+    run.packed = a->work;
+    run.sums = run.packed + panels;
+    fnn_parallel(a->directions * ceil_div(a->h, NR), (double)panels * 0.3, pack_task, &run);
+    double steps = (double)a->n * (double)a->steps;
+    fnn_parallel(a->directions * run.cut.blocks, (double)panels * steps / (VL * 4), backward_task,
+                 &run);
+    if (run.failed) return FNN_NO_MEMORY;
+    if (a->dbias) add_sums(&run);
+    return FNN_OK;
+}
+
+int64_t FNN_SYM(rnn_bwd_size)(const fnn_rnn_bwd_args *a) {
+    backward_run run;
+    return backward_sizes(a, &run) * (int64_t)sizeof(T);
+}
+
+/* --- padding --------------------------------------------------------------------------------- */
+
+static void mask_task(void *ctx, int64_t t) {
+    const fnn_rnn_mask_args *a = ctx;
+    const int64_t *lengths = a->lengths;
+    T *out = (T *)a->out + t * a->n * a->c;
+    for (int64_t i = 0; i < a->n; i++, out += a->c) {
+        if (t < lengths[i])
+            memcpy(out, (const T *)a->x + t * a->x_ts + i * a->x_ns, (size_t)a->c * sizeof(T));
+        else
+            memset(out, 0, (size_t)a->c * sizeof(T));
+    }
+}
+
+int FNN_SYM(rnn_mask)(const fnn_rnn_mask_args *a) {
+    fnn_parallel(a->steps, (double)a->steps * a->n * a->c * 0.1, mask_task, (void *)a);
+    return FNN_OK;
+}
