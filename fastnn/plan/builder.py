@@ -309,7 +309,9 @@ class Builder:
         return self.take(value, value) if value.dtype == self.dtype else self._take_labels(value)
 
     def labels(self, value: Value) -> Ref:
-        """Integers as dense int64, converted if they come in as another type."""
+        """Integers as dense int64, converted if they come in as another type, floats too."""
+        if value in self.sources and value.dtype.kind == "f":
+            return self._take_labels(value)
         self.elements(value)
         return self.dense(value)
 
