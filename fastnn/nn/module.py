@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -151,6 +152,31 @@ class Module:
         """Freeze (False) or unfreeze all parameters inside."""
         for parameter in self.parameters():
             parameter.requires_grad = requires_grad
+        return self
+
+    def freeze(self: M, *patterns: str) -> M:
+        """Freeze the parameters whose names match: freeze("0.weight", "body.*").
+
+        Patterns are names with *, ? and [...]; without any, all parameters are frozen. The plan is
+        made anew at the next step; a Trainer keeps the optimizer's state of the others. Raises
+        ValueError for a pattern that no name matches; then nothing is changed.
+        """
+        return self._require_grad(patterns, False)
+
+    def unfreeze(self: M, *patterns: str) -> M:
+        """Train the parameters whose names match again; see freeze."""
+        return self._require_grad(patterns, True)
+
+    def _require_grad(self: M, patterns: tuple[str, ...], requires_grad: bool) -> M:
+        named = dict(self.named_parameters())
+        chosen: set[str] = set()
+        for pattern in patterns or ("*",):
+            found = fnmatch.filter(named, pattern)
+            if not found:
+                raise ValueError(f"patterns: {pattern!r} matches none of {', '.join(named)}")
+            chosen.update(found)
+        for name in chosen:
+            named[name].requires_grad = requires_grad
         return self
 
     def to(self: M, dtype: Any) -> M:
