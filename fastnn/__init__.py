@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastnn._core import get_num_threads, isa, set_num_threads
 
 if TYPE_CHECKING:
-    from fastnn import data, nn, ops, optim
+    from fastnn import data, nn, ops, optim, train
     from fastnn.nn.init import manual_seed
     from fastnn.ops.conv_algorithm import set_conv_algorithm
     from fastnn.ops.custom import custom_op
@@ -34,10 +34,11 @@ __all__ = [
     "optim",
     "set_conv_algorithm",
     "set_num_threads",
+    "train",
     "value_and_grad",
 ]
 
-_PARTS = ("data", "nn", "ops", "optim")  # the public packages
+_PARTS = ("data", "nn", "ops", "optim", "train")  # the public packages
 _PLACES = {  # other public names: the module that has them
     "History": "fastnn.train",
     "Trainer": "fastnn.train",

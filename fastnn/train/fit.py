@@ -3,73 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.graph import Array
 from fastnn.plan.builder import HYPER_SIZE
+from fastnn.train.callbacks import Callback
 from fastnn.train.history import History
 from fastnn.train.interrupt import Interrupt
-from fastnn.train.plans import BatchPlan
 from fastnn.train.progress import Progress
 from fastnn.train.rates import Rates
-from fastnn.train.rows import Rows
+from fastnn.train.source import TICK_SECONDS, Chunk, Source
 from fastnn.train.tally import Pass
 
 if TYPE_CHECKING:
     from fastnn.train.trainer import Trainer
-
-TICK_SECONDS = 0.1  # between two looks at the clock, the bar and Ctrl-C
-
-
-class Chunk:
-    """Some batches of one size that one call of the core trains on."""
-
-    def __init__(
-        self,
-        plan: BatchPlan,
-        iterations: int,
-        arrays: dict[str, Array],
-        targets: Callable[[], Array],
-    ) -> None:
-        self.plan, self.iterations, self.arrays, self.targets = plan, iterations, arrays, targets
-        self.seconds = 0.0  # that it took, once it has run
-
-
-class ArraySource:
-    """Batches of arrays in memory, gathered by index in the plan."""
-
-    def __init__(self, trainer: Trainer, rows: Rows, batch_size: int, shuffle: bool) -> None:
-        self.trainer, self.rows, self.shuffle = trainer, rows, shuffle
-        self.order = np.arange(len(rows))
-        self.batch = min(batch_size, len(rows))
-        self.samples = len(rows)
-        self.steps = -(-self.samples // self.batch)
-
-    def chunks(self) -> Generator[Chunk, None, None]:
-        """An epoch's chunks: as many batches at once as run within a tick."""
-        order = self.order.copy()
-        if self.shuffle:
-            key = np.array([self.trainer.seed, self.trainer.epochs], np.uint64)
-            np.random.Generator(np.random.Philox(key=key)).shuffle(order)
-        done, ticks = 0, 1
-        while done < len(order):
-            left = (len(order) - done) // self.batch
-            size = self.batch if left else len(order) - done
-            chunk = self._chunk(order[done:], size, max(1, min(left, ticks)))
-            yield chunk
-            seconds = max(chunk.seconds / chunk.iterations, 1e-9)
-            ticks = max(1, min(int(TICK_SECONDS / seconds), 16 * chunk.iterations))
-            done += chunk.iterations * size
-
-    def _chunk(self, order: Array, size: int, iterations: int) -> Chunk:
-        plan = self.trainer._plan("fit", size, self.rows.specs, True, len(self.rows))
-        index = order[: iterations * size]
-        arrays = {**self.rows.arrays, "index": index}
-        return Chunk(plan, iterations, arrays, lambda: self.rows.arrays["y"][index])
 
 
 class Fit:
@@ -78,53 +28,76 @@ class Fit:
     def __init__(
         self,
         trainer: Trainer,
-        source: ArraySource,
+        source: Source,
         epochs: int,
         rates: Rates,
         progress: bool,
         validate: Callable[[], dict[str, Any]] | None,
+        callbacks: Sequence[Callback],
     ) -> None:
         self.trainer, self.source, self.epochs, self.rates = trainer, source, epochs, rates
-        self.validate = validate
+        self.validate, self.callbacks = validate, callbacks
         self.shown = Progress(trainer.epochs + epochs, source.samples, progress)
         self.interrupt = Interrupt()
+        self.history = History()
+        self.stopping = False
+        self.chunk: Chunk | None = None  # the one that runs or ran last
+        self.loss = 0.0  # the epoch's mean so far
 
     def run(self) -> History:
-        """Train; Ctrl-C ends it between two chunks."""
-        history = History()
+        """Train; Ctrl-C and stop() end it between two calls of the core."""
         with self.interrupt:
             try:
-                while len(history.seconds) < self.epochs and not self.interrupt.raised:
-                    self._epoch(history)
+                self._tell("on_fit_begin")
+                while len(self.history.seconds) < self.epochs and not self.ending:
+                    self._epoch()
+                self.history.interrupted = self.interrupt.raised
+                self._tell("on_fit_end", self.history)
             finally:
                 self.shown.close()
-        history.interrupted = self.interrupt.raised
-        return history
+        return self.history
 
-    def _epoch(self, history: History) -> None:
+    @property
+    def ending(self) -> bool:
+        """True once Ctrl-C or stop() has come."""
+        return self.interrupt.raised or self.stopping
+
+    def _tell(self, event: str, *values: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self.trainer, *values)
+
+    def _epoch(self) -> None:
+        self._tell("on_epoch_begin")
         self.shown.start(self.trainer.epochs)
         start = time.perf_counter()
-        values = self._train()
+        values, samples = self._train()
         seconds = time.perf_counter() - start
-        if self.interrupt.raised:
+        if self.ending:
             return
         if self.validate is not None:
             values.update({f"val_{k}": v for k, v in self.validate().items()})
-        history.append(values, seconds)
-        self.shown.finish(self.trainer.epochs, values, seconds)
+        self.history.append(values, seconds)
+        self.shown.finish(self.trainer.epochs, samples, values, seconds)
         self.trainer.epochs += 1
+        self._tell("on_epoch_end", values)
 
-    def _train(self) -> dict[str, Any]:
+    def _train(self) -> tuple[dict[str, Any], int]:
         done = Pass(self.trainer._tally)
+        shown, tick = 0, float("-inf")
         with closing(self.source.chunks()) as chunks:
-            for chunk in chunks:
-                before, start = done.rows, time.perf_counter()
-                self._run(chunk, done)
-                chunk.seconds = time.perf_counter() - start
-                self.shown.advance(done.rows - before, done.loss)
-                if self.interrupt.raised:
+            for self.chunk in chunks:
+                self._tell("on_tick_begin")
+                start = time.perf_counter()
+                self._run(self.chunk, done)
+                now = time.perf_counter()
+                self.chunk.seconds, self.loss = now - start, done.loss
+                if now - tick > TICK_SECONDS / 2:
+                    self.shown.advance(done.rows - shown, self.loss)
+                    shown, tick = done.rows, now
+                self._tell("on_tick", {"loss": self.loss})
+                if self.ending:
                     break
-        return done.result()
+        return done.result(), done.rows
 
     def _run(self, chunk: Chunk, done: Pass) -> None:
         trainer, iterations = self.trainer, chunk.iterations
@@ -132,6 +105,13 @@ class Fit:
         hyper[:] = trainer._hyper
         hyper[:, 0] = np.arange(trainer.steps + 1, trainer.steps + 1 + iterations)
         hyper[:, 2] = self.rates(hyper[:, 0])
-        done.run(chunk.plan, iterations, {**chunk.arrays, "hyper": hyper}, chunk.targets)
+        arrays = {**chunk.arrays, "hyper": hyper}
+        done.run(chunk.plan, iterations, arrays, lambda: chunk.rows("y"))
         trainer.steps += iterations
         chunk.plan.traced.count(iterations)
+
+    def repeat(self, chunk: Chunk) -> None:
+        """Run a chunk outside of the epoch's sums; `loss` is then its own."""
+        done = Pass(self.trainer._tally)
+        self._run(chunk, done)
+        self.loss = done.loss

@@ -12,13 +12,14 @@ class History(Mapping[str, "list[Any]"]):
     """history["loss"], ["accuracy"], ["val_loss"], ["val_accuracy"]: lists with one value an epoch.
 
     seconds: wall-clock time of each epoch's training, validation left out. interrupted: True after
-    Ctrl-C.
+    Ctrl-C. stopped: why a callback ended it, "" if none did.
     """
 
     def __init__(self) -> None:
         self._values: dict[str, list[Any]] = {}
         self.seconds: list[float] = []
         self.interrupted = False
+        self.stopped = ""
 
     def append(self, values: Mapping[str, Any], seconds: float) -> None:
         """Add one epoch."""

@@ -1,4 +1,4 @@
-"""Curves of a History, drawn by matplotlib."""
+"""Curves of a training run, drawn by matplotlib."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any
 from fastnn.train.history import is_number
 
 if TYPE_CHECKING:
+    from fastnn.train.find_lr import LRCurve
     from fastnn.train.history import History
 
 
 def plot_history(history: History, path: Any = None) -> Any:
     """One panel for each quantity, training and validation in one; ImportError names the extra."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'fastnn-cpu[plot]'") from error
     names = [n for n in history if not n.startswith("val_") and is_number(history[n][0])]
-    figure = Figure(figsize=(5 * max(1, len(names)), 3.6), layout="constrained")
+    figure = _figure(figsize=(5 * max(1, len(names)), 3.6))
     for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
             if key in history:
@@ -30,3 +27,26 @@ def plot_history(history: History, path: Any = None) -> Any:
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure
+
+
+def plot_rates(curve: LRCurve, path: Any = None) -> Any:
+    """Loss over learning rate, with the rate that is suggested."""
+    figure = _figure(figsize=(5, 3.6))
+    axis = figure.subplots()
+    axis.plot(curve.lr, curve.loss, alpha=0.3, label="loss")
+    axis.plot(curve.lr, curve.mean, label="running mean")
+    axis.axvline(curve.suggestion, linestyle="--", label=f"suggestion {curve.suggestion:.2g}")
+    axis.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure
+
+
+def _figure(**options: Any) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install 'fastnn-cpu[plot]'") from error
+    return Figure(layout="constrained", **options)

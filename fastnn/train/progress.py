@@ -10,9 +10,9 @@ from fastnn.train.history import is_number
 
 
 class Progress:
-    """Shows one fit. enabled=False: says nothing."""
+    """Shows one fit. samples: of an epoch, if known. enabled=False: says nothing."""
 
-    def __init__(self, epochs: int, samples: int, enabled: bool) -> None:
+    def __init__(self, epochs: int, samples: int | None, enabled: bool) -> None:
         self.epochs, self.samples, self.enabled = epochs, samples, enabled
         self._bar: Any = None
 
@@ -32,13 +32,13 @@ class Progress:
             self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
             self._bar.update(samples)
 
-    def finish(self, epoch: int, values: Mapping[str, Any], seconds: float) -> None:
-        """The epoch is over: its line stays."""
+    def finish(self, epoch: int, samples: int, values: Mapping[str, Any], seconds: float) -> None:
+        """The epoch of so many samples is over: its line stays."""
         self.close()
         if self.enabled:
             shown = {k: v for k, v in values.items() if is_number(v)}
             numbers = "  ".join(f"{k} {v:.4f}" for k, v in shown.items())
-            rate = self.samples / seconds if seconds > 0 else float("inf")
+            rate = samples / seconds if seconds > 0 else float("inf")
             width = len(str(self.epochs))
             line = f"epoch {epoch + 1:>{width}}/{self.epochs}  {numbers}  {seconds:.2f} s"
             print(f"{line}  {rate:,.0f}/s", file=sys.stderr, flush=True)

@@ -14,12 +14,19 @@ Schedule = Callable[[Array], Any]
 
 
 class Rates:
-    """The learning rates of steps, numbered from 1, of a fit of `total` steps after `first`."""
+    """The rates of steps, numbered from 1, of a fit of `total` steps (None: unknown) after `first`."""
 
     def __init__(
-        self, optimizer: Optimizer, schedule: Schedule | None, first: int, total: int
+        self, optimizer: Optimizer, schedule: Schedule | None, first: int, total: int | None
     ) -> None:
-        self.optimizer, self.schedule, self.first, self.total = optimizer, schedule, first, total
+        if schedule is not None and total is None:
+            raise ValueError("schedule: expected batches with a length to go by")
+        self.optimizer, self.schedule, self.first, self.total = (
+            optimizer,
+            schedule,
+            first,
+            total or 1,
+        )
 
     def __call__(self, steps: Array) -> Any:
         if self.schedule is None:

@@ -31,18 +31,25 @@ class Rows:
         sample_weight: Any = None,
         dtype: Any = None,
         prefix: str = "",
+        whole: bool = True,
     ) -> Rows:
         """Rows of these, y to sample_weight being None where there are none.
 
-        dtype: of the weights. Raises TypeError and ValueError naming the argument, after `prefix`.
+        dtype: of the weights. whole=False: memory-mapped files stay as they are, for whoever reads
+        parts of them to check again. Raises TypeError and ValueError naming the argument, after
+        `prefix`.
         """
+
+        def numbers(name: str, given: Any) -> Array:
+            return np.asarray(given) if not whole and is_mapped(given) else as_array(name, given)
+
         first = prefix + "x"
-        arrays = {"x": as_array(first, x)}
+        arrays = {"x": numbers(first, x)}
         shape = arrays["x"].shape
         if not shape or not shape[0]:
             raise ValueError(f"{first}: expected at least one row, got shape {shape}")
         if y is not None:
-            arrays["y"] = as_array(prefix + "y", y)
+            arrays["y"] = numbers(prefix + "y", y)
             _same_count(prefix + "y", arrays["y"], first, shape)
         if lengths is not None:
             arrays["lengths"] = check_lengths(lengths, shape, prefix)
@@ -61,19 +68,27 @@ class Rows:
         """The rows of a slice, as views, or of an array of indices, as copies."""
         return Rows({name: a[rows] for name, a in self.arrays.items()})
 
-    @property
-    def weights(self) -> Array | None:
-        """The weight of each row, where they have one."""
-        return self.arrays.get("sample_weight")
+    def checked(self, dtype: Any) -> Rows:
+        """The same rows, as check() makes them."""
+        given: dict[str, Any] = self.arrays
+        return Rows.check(**given, dtype=dtype)
 
-    def with_weights(self, weights: Array) -> Rows:
-        """The same rows with these weights."""
-        return Rows({**self.arrays, "sample_weight": weights})
+    def weighted(self, weights: Array, dtype: Any) -> Rows:
+        """The same rows, each with the weight that it has times one of these."""
+        weights = weights * self.arrays.get("sample_weight", 1.0)
+        return Rows({**self.arrays, "sample_weight": weights.astype(dtype, copy=False)})
 
 
 def leaves(specs: tuple[Spec, ...], rows: int) -> dict[str, Value]:
     """Inputs of a plan for a batch of so many rows."""
     return {name: input_value(name, (rows, *shape), np.dtype(char)) for name, shape, char in specs}
+
+
+def is_mapped(array: Any) -> bool:
+    """True for a memory-mapped file, and for views of one."""
+    while array is not None and not isinstance(array, np.memmap):
+        array = getattr(array, "base", None)
+    return array is not None
 
 
 def check_lengths(lengths: Any, shape: tuple[int, ...], prefix: str = "") -> Array:

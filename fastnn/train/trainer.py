@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,13 +16,19 @@ from fastnn.nn.run import as_array, model_dtype, plans_of
 from fastnn.optim.optimizers import Optimizer
 from fastnn.optim.slab import Slab
 from fastnn.plan.builder import HYPER_SIZE
-from fastnn.train.fit import ArraySource, Fit
+from fastnn.train.callbacks import Callback
+from fastnn.train.fit import Fit
 from fastnn.train.grad import Loss
 from fastnn.train.history import History
 from fastnn.train.plans import BatchPlan, PredictPlan
+from fastnn.train.prefetch import Prefetch
 from fastnn.train.rates import Rates, Schedule
-from fastnn.train.rows import Rows, Spec, class_weights
+from fastnn.train.rows import Rows, Spec
+from fastnn.train.source import BatchSource, batch_rows, make_source, none_beside_batches
 from fastnn.train.tally import Pass, Tally
+
+if TYPE_CHECKING:
+    from fastnn.train.find_lr import LRCurve
 
 
 class Trainer:
@@ -54,6 +61,7 @@ class Trainer:
         self.seed = int(seed)
         self.steps = 0  # optimizer steps done
         self.epochs = 0  # epochs done by fit
+        self.running: Fit | None = None
         self._tally = Tally(metrics)
         self.metrics = self._tally.metrics
         self._hyper = np.zeros(HYPER_SIZE)
@@ -108,7 +116,7 @@ class Trainer:
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         epochs: int = 1,
         batch_size: int = 32,
         validation_data: tuple[Any, Any] | None = None,
@@ -119,6 +127,8 @@ class Trainer:
         lengths: Any = None,
         sample_weight: Any = None,
         class_weight: Any = None,
+        validation_split: float = 0.0,
+        callbacks: Sequence[Callback] = (),
     ) -> History:
         """Train for `epochs` passes over (x, y); the last, smaller batch is trained on too.
 
@@ -133,44 +143,62 @@ class Trainer:
         losses l of its rows (reduction="none"), and so is the epoch's; metrics count every row once.
         class_weight: the same by label, a mapping, an array or "balanced"; both multiply.
 
+        validation_split: a share of the rows, chosen by the trainer's seed and stratified by integer
+        labels, is evaluated after each epoch instead of trained on. callbacks: see Callback.
+
+        x without y: anything that yields batches in every epoch, (x, y) or mappings with x, y,
+        lengths and sample_weight; a thread reads it ahead. Before each epoch its `set_epoch`, if it
+        has one, is told the number of epochs done. Memory-mapped arrays are read by a thread too, and
+        give the same bits as arrays in memory.
+
         Ctrl-C ends it between two steps: the history says so. Raises ValueError and TypeError naming
         the argument that does not fit.
         """
         _at_least("epochs", epochs, 0)
         _at_least("batch_size", batch_size, 1)
-        rows = self._rows(x, y, lengths, sample_weight)
-        if class_weight is not None:
-            weights = class_weights(class_weight, rows.arrays["y"])
-            weights = weights if rows.weights is None else weights * rows.weights
-            rows = self._rows(x, y, lengths, weights)
+        source, held = make_source(
+            self,
+            x,
+            y,
+            batch_size,
+            shuffle,
+            class_weight,
+            validation_split,
+            lengths=lengths,
+            sample_weight=sample_weight,
+        )
         validate = None
-        if validation_data is not None:
-            validate = partial(self._evaluate, self._validation_rows(validation_data), 256)
+        if held is not None or validation_data is not None:
+            validate = self._validation(held, validation_data)
         self._make_slab()
-        source = ArraySource(self, rows, batch_size, shuffle)
-        rates = Rates(self.optimizer, schedule, self.steps, epochs * source.steps)
-        return Fit(self, source, epochs, rates, progress, validate).run()
+        total = None if source.steps is None else epochs * source.steps
+        rates = Rates(self.optimizer, schedule, self.steps, total)
+        self.running = Fit(self, source, epochs, rates, progress, validate, callbacks)
+        try:
+            return self.running.run()
+        finally:
+            self.running = None
 
-    def _rows(
-        self, x: Any, y: Any, lengths: Any = None, sample_weight: Any = None, prefix: str = ""
-    ) -> Rows:
-        return Rows.check(x, y, lengths, sample_weight, model_dtype(self.model), prefix)
+    def stop(self, reason: str = "") -> None:
+        """End the fit that runs, after this tick or epoch; for callbacks. history.stopped says why."""
+        if self.running is not None:
+            self.running.stopping = True
+            self.running.history.stopped = reason
 
-    def _validation_rows(self, given: Any) -> Rows:
-        if isinstance(given, tuple) and len(given) == 2:
-            given = {"x": given[0], "y": given[1]}
-        known = {"x", "y", "lengths", "sample_weight"}
-        if not isinstance(given, Mapping) or not {"x", "y"} <= given.keys() <= known:
-            raise ValueError(
-                "validation_data: expected (x, y), or a mapping with x, y and, where there are any, "
-                f"lengths and sample_weight, got {type(given).__name__}"
-            )
-        return self._rows(**given, prefix="validation ")
+    def _validation(self, held: Rows | None, given: Any) -> Callable[[], dict[str, Any]]:
+        if held is not None and given is not None:
+            raise ValueError("validation_split: expected none beside validation_data")
+        if held is None and not isinstance(given, (tuple, Mapping)):
+            if not isinstance(given, Iterable):
+                raise ValueError(f"validation_data: expected (x, y), got {type(given).__name__}")
+            return partial(self.evaluate, given)
+        rows = held or batch_rows(given, model_dtype(self.model), "validation_data", "validation ")
+        return partial(self._evaluate, [rows], 256)
 
     def evaluate(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         batch_size: int = 256,
         *,
         lengths: Any = None,
@@ -178,18 +206,50 @@ class Trainer:
     ) -> dict[str, Any]:
         """{"loss": mean loss, each metric} over (x, y), in inference mode, exact over uneven batches.
 
-        lengths and sample_weight are fit's; the loss is then sum(w * l) / sum(w).
+        Takes x, y, lengths, sample_weight and batches as fit does; the loss is its weighted mean.
         """
         _at_least("batch_size", batch_size, 1)
-        return self._evaluate(self._rows(x, y, lengths, sample_weight), batch_size)
+        if y is not None:
+            return self._evaluate([self._rows(x, y, lengths, sample_weight)], batch_size)
+        none_beside_batches(lengths=lengths, sample_weight=sample_weight)
+        source = BatchSource(self, x)
+        with closing(Prefetch(source.blocks())) as blocks:
+            return self._evaluate((rows for rows, _ in blocks), batch_size)
 
-    def _evaluate(self, rows: Rows, batch_size: int) -> dict[str, Any]:
+    def _evaluate(self, blocks: Iterable[Rows], batch_size: int) -> dict[str, Any]:
         done = Pass(self._tally)
-        for start, size, iterations in _batches(len(rows), batch_size):
-            plan = self._plan("evaluate", size, rows.specs, False, size)
-            part = rows[start : start + size * iterations].arrays
-            done.run(plan, iterations, part, lambda part=part: part["y"])  # type: ignore[misc]
+        for rows in blocks:
+            for start, size, iterations in _batches(len(rows), batch_size):
+                plan = self._plan("evaluate", size, rows.specs, False, size)
+                part = rows[start : start + size * iterations].arrays
+                done.run(plan, iterations, part, lambda part=part: part["y"])  # type: ignore[misc]
         return done.result()
+
+    def find_lr(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int = 32,
+        start: float = 1e-6,
+        end: float = 10.0,
+        steps: int = 100,
+        *,
+        lengths: Any = None,
+        sample_weight: Any = None,
+    ) -> LRCurve:
+        """The learning-rate range test (Smith, 2017): train while the rate grows from start to end.
+
+        Returns the losses by rate and a rate to begin with (`.suggestion`, `.plot()`); ends early
+        where the loss diverges. Model, optimizer and counts are then as they were before.
+        """
+        from fastnn.train.find_lr import find_lr
+
+        _at_least("batch_size", batch_size, 1)
+        _at_least("steps", steps, 3)
+        if not 0 < start < end < float("inf"):
+            raise ValueError(f"start, end: expected 0 < start < end, got {start!r} and {end!r}")
+        rows = self._rows(x, y, lengths, sample_weight)
+        return find_lr(self, rows, batch_size, start, end, steps)
 
     def predict(self, x: Any, batch_size: int = 256, *, lengths: Any = None) -> Array:
         """The model's output for each row of x (n, ...), in inference mode.
@@ -249,6 +309,9 @@ class Trainer:
         return trainer
 
     # --- plans ---
+
+    def _rows(self, x: Any, y: Any, lengths: Any = None, sample_weight: Any = None) -> Rows:
+        return Rows.check(x, y, lengths, sample_weight, model_dtype(self.model))
 
     def _make_slab(self) -> Slab:
         """The block of the parameters that are trained now; the states of those that stay are kept."""
