@@ -79,13 +79,18 @@ FNN_INLINE void conv_valid_range(int64_t size, int64_t out, int64_t stride, int6
     *hi = shift >= size ? 0 : conv_min(out, (size - 1 - shift) / stride + 1);
 }
 
-/* Whether a direction into `out` channels is cheaper as a product per source pixel, scattered
- * (conv_scatter.c), than by tiles: rough vector operations for each pixel on either side. */
-FNN_INLINE int conv_is_scattered(int backward, int64_t in, int64_t out, int64_t kh, int64_t kw,
-                                 int64_t stride_h, int64_t stride_w, int64_t dilation_w,
-                                 int64_t groups) {
+/* Whether a direction into `out` channels runs along pixels (conv_planar.c): tiles that run along
+ * the channels would be at most half full. */
+FNN_INLINE int conv_is_planar(int64_t out, int64_t stride_h, int64_t stride_w, int64_t groups) {
+    return groups == 1 && stride_h == 1 && stride_w == 1 && 2 * out <= VL && out <= MR;
+}
+
+/* Whether backward-data from `in` into `out` channels is cheaper as a product per source pixel,
+ * scattered (conv_scatter.c), than by tiles: rough vector operations for each pixel on either side.
+ */
+FNN_INLINE int conv_is_scattered(int64_t in, int64_t out, int64_t kh, int64_t kw,
+                                 int64_t dilation_w, int64_t groups) {
     if (groups != 1 || dilation_w != 1 || 2 * out > VL) return 0;
-    if (!backward && (stride_h != 1 || stride_w != 1)) return 0;
     int64_t tile = kh * kw * in;
     int64_t product = in * conv_ceil_div(kh * kw * out, VL),
             add = 4 * kh * conv_ceil_div(kw * out, VL);
@@ -98,10 +103,14 @@ extern const conv_tile_fn FNN_SYM(conv_tiles)[NV][MR / 2];
 /* conv_weight.c: the tiles with any steps, by vectors - 1, rows / 2 - 1, and whether dense. */
 extern const conv_tile_fn FNN_SYM(conv_weight_tiles)[NV][MR / 2][2];
 
+/* conv_planar.c */
+int64_t FNN_SYM(conv_planar_size)(const fnn_conv_pack_args *a);
+void FNN_SYM(conv_planar_pack)(const fnn_conv_pack_args *a);
+int FNN_SYM(conv_planar_fwd)(const fnn_conv_fwd_args *a);
+
 /* conv_scatter.c */
 int64_t FNN_SYM(conv_scatter_size)(const fnn_conv_pack_args *a);
 void FNN_SYM(conv_scatter_pack)(const fnn_conv_pack_args *a);
-int FNN_SYM(conv_scatter_fwd)(const fnn_conv_fwd_args *a);
 int FNN_SYM(conv_scatter_bwd_data)(const fnn_conv_bwd_data_args *a);
 
 /* conv_depthwise.c: groups == c == k. */

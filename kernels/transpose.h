@@ -11,16 +11,23 @@
 #if FNN_VBYTES * 8 / FNN_BITS == 16
 #define FNN_ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define FNN_ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define FNN_HIGH_HALF 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15
 #elif FNN_VBYTES * 8 / FNN_BITS == 8
 #define FNN_ZIP_LOW 0, 8, 1, 9, 2, 10, 3, 11
 #define FNN_ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#define FNN_HIGH_HALF 4, 5, 6, 7, 4, 5, 6, 7
 #elif FNN_VBYTES * 8 / FNN_BITS == 4
 #define FNN_ZIP_LOW 0, 4, 1, 5
 #define FNN_ZIP_HIGH 2, 6, 3, 7
+#define FNN_HIGH_HALF 2, 3, 2, 3
 #else
 #define FNN_ZIP_LOW 0, 2
 #define FNN_ZIP_HIGH 1, 3
+#define FNN_HIGH_HALF 1, 1
 #endif
+
+/* The upper half of the lanes, in the lower half. */
+FNN_INLINE V v_high_half(V v) { return __builtin_shufflevector(v, v, FNN_HIGH_HALF); }
 
 FNN_INLINE void v_transpose(V t[VL]) {
     V next[VL];

@@ -276,9 +276,8 @@ static void set_shape(plan *p, conv_shape a, int backward) {
 
 int FNN_SYM(conv_fwd)(const fnn_conv_fwd_args *a) {
     if (conv_is_depthwise(a->groups, a->c, a->k)) return FNN_SYM(conv_depthwise_fwd)(a);
-    if (conv_is_scattered(0, a->c, a->k, a->kh, a->kw, a->stride_h, a->stride_w, a->dilation_w,
-                          a->groups))
-        return FNN_SYM(conv_scatter_fwd)(a);
+    if (conv_is_planar(a->k, a->stride_h, a->stride_w, a->groups))
+        return FNN_SYM(conv_planar_fwd)(a);
     plan p = {.src = a->x,
               .packed = a->packed,
               .bias = a->bias,
@@ -292,8 +291,7 @@ int FNN_SYM(conv_fwd)(const fnn_conv_fwd_args *a) {
 
 int FNN_SYM(conv_bwd_data)(const fnn_conv_bwd_data_args *a) {
     if (conv_is_depthwise(a->groups, a->c, a->k)) return FNN_SYM(conv_depthwise_bwd_data)(a);
-    if (conv_is_scattered(1, a->k, a->c, a->kh, a->kw, a->stride_h, a->stride_w, a->dilation_w,
-                          a->groups))
+    if (conv_is_scattered(a->k, a->c, a->kh, a->kw, a->dilation_w, a->groups))
         return FNN_SYM(conv_scatter_bwd_data)(a);
     plan p = {.src = a->dy,
               .packed = a->packed,

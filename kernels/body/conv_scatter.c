@@ -1,18 +1,17 @@
-/* Convolution into few channels (backward-data of a first layer, a decoder's last layer).
+/* Backward-data into few channels, of a first layer.
  *
  * A tile whose vectors run along two or three output channels would be mostly empty. Here they run
  * along all the products of one source pixel with the kernel, [kh][kw][out]: a plain product of
  * matrices, whose rows are then added to the destination where they belong. A task takes some rows
  * of a sample's destination, in scratch until they are complete.
  *
- * Destination = source * stride + position - pad. Forward (stride 1 only) is the same with the
- * kernel turned around and pad = dilation * (kernel - 1) - pad.
+ * Destination = source * stride + position - pad.
  */
 #include "conv.h"
 
 typedef struct {
     conv_shape a;
-    const T *src, *packed, *bias, *residual, *saved;
+    const T *src, *packed, *residual, *saved;
     T *dst;
     int64_t in, out, src_h, src_w, dst_h, dst_w, pad_h, pad_w, act;
     int64_t columns;              /* of the product, a multiple of VL */
@@ -22,31 +21,23 @@ typedef struct {
     int failed;
 } plan;
 
-static int64_t column_count(const fnn_conv_pack_args *a) {
-    return a->kh * a->kw * (a->direction ? a->c : a->k);
-}
+static int64_t column_count(const fnn_conv_pack_args *a) { return a->kh * a->kw * a->c; }
 
 int64_t FNN_SYM(conv_scatter_size)(const fnn_conv_pack_args *a) {
-    return (a->direction ? a->k : a->c) * conv_padded(column_count(a)) * (int64_t)sizeof(T);
+    return a->k * conv_padded(column_count(a)) * (int64_t)sizeof(T);
 }
 
 /* Panels of NR columns, [in][width] each, the padding zero. */
 void FNN_SYM(conv_scatter_pack)(const fnn_conv_pack_args *a) {
-    int64_t in = a->direction ? a->k : a->c, out = a->direction ? a->c : a->k;
-    int64_t columns = column_count(a), taps = a->kh * a->kw;
+    int64_t columns = column_count(a);
     const T *w = a->w;
     for (int64_t first = 0; first < columns; first += NR) {
         int64_t width = conv_min(NR, conv_padded(columns) - first);
-        T *panel = (T *)a->packed + first * in;
+        T *panel = (T *)a->packed + first * a->k;
         for (int64_t j = 0; j < width; j++) {
-            int64_t tap = (first + j) / out, channel = (first + j) % out;
-            for (int64_t i = 0; i < in; i++) {
-                T value = 0;
-                if (first + j < columns)
-                    value = a->direction ? w[(tap * a->c + channel) * a->k + i]
-                                         : w[((taps - 1 - tap) * a->c + i) * a->k + channel];
-                panel[i * width + j] = value;
-            }
+            const T *from = w + (first + j) * a->k; /* w is [kh, kw, c, k] */
+            for (int64_t i = 0; i < a->k; i++)
+                panel[i * width + j] = first + j < columns ? from[i] : 0;
         }
     }
 }
@@ -87,15 +78,6 @@ static void add_row(const plan *p, const T *product, T *window) {
         }
 }
 
-static void start_window(const plan *p, T *window, int64_t elements) {
-    if (!p->bias) {
-        memset(window, 0, (size_t)elements * sizeof(T));
-        return;
-    }
-    for (int64_t i = 0; i + p->out <= elements; i += p->out)
-        memcpy(window + i, p->bias, (size_t)p->out * sizeof(T));
-}
-
 static void finish_rows(const plan *p, const T *window, int64_t row, int64_t rows) {
     int64_t n = p->dst_w * p->out, at = row * n;
     for (int64_t y = 0; y < rows; y++, window += p->window_row, at += n)
@@ -132,7 +114,7 @@ static void run_task(void *ctx, int64_t task) {
     }
     int64_t sample = task / p->row_blocks, y0 = task % p->row_blocks * p->rows;
     int64_t y1 = conv_min(p->dst_h, y0 + p->rows);
-    start_window(p, window, (y1 - y0) * p->window_row + VL);
+    memset(window, 0, (size_t)((y1 - y0) * p->window_row + VL) * sizeof(T));
     int64_t reach = (p->a.kh - 1) * p->a.dilation_h, stride = p->a.stride_h;
     int64_t first = conv_max(0, y0 + p->pad_h - reach), last = y1 - 1 + p->pad_h;
     for (int64_t i = conv_ceil_div(first, stride); i < p->src_h && i * stride <= last; i++) {
@@ -165,26 +147,6 @@ static int run_plan(plan *p) {
     p->table_bytes = conv_align((size_t)(p->src_w + MR) * sizeof(int64_t));
     fnn_parallel(a->n * p->row_blocks, cost, run_task, p);
     return p->failed ? FNN_NO_MEMORY : FNN_OK;
-}
-
-int FNN_SYM(conv_scatter_fwd)(const fnn_conv_fwd_args *a) {
-    plan p = {.a = CONV_SHAPE(a),
-              .src = a->x,
-              .packed = a->packed,
-              .bias = a->bias,
-              .residual = a->residual,
-              .saved = epilogue_reads_saved(a->act) ? a->saved : NULL,
-              .dst = a->y,
-              .in = a->c,
-              .out = a->k,
-              .src_h = a->ih,
-              .src_w = a->iw,
-              .dst_h = a->oh,
-              .dst_w = a->ow,
-              .pad_h = a->dilation_h * (a->kh - 1) - a->pad_h,
-              .pad_w = a->kw - 1 - a->pad_w,
-              .act = a->act};
-    return run_plan(&p);
 }
 
 int FNN_SYM(conv_scatter_bwd_data)(const fnn_conv_bwd_data_args *a) {
