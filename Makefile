@@ -12,7 +12,7 @@ test: build
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 bench: build
-	$(BIN)/pip install --quiet matplotlib numba
+	$(BIN)/pip install --quiet --no-build-isolation --editable ".[bench]"
 	$(BIN)/python -m bench $(BENCH)
 
 bench-peers:
