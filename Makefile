@@ -34,6 +34,7 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet "setuptools>=77" "cython>=3.1" "numpy>=2.0"
 	$(BIN)/pip install --quiet --no-build-isolation --editable ".[test,lint]"
+	$(BIN)/pip install --quiet --no-deps aeon  # only data files of it are read
 	touch $@
 
 clean:

@@ -1,0 +1,29 @@
+"""The examples do what they say."""
+
+from __future__ import annotations
+
+import runpy
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def example(name: str) -> dict[str, Any]:
+    """The names that an example defines."""
+    return runpy.run_path(str(EXAMPLES / f"{name}.py"))
+
+
+@pytest.mark.skipif(find_spec("aeon") is None, reason="the data comes with aeon")
+def test_japanese_vowels_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    names = example("japanese_vowels")
+    train, test = names["load"]("TRAIN"), names["load"]("TEST")
+    assert (train.x.shape[::2], test.x.shape[::2]) == ((270, 12), (370, 12))
+    assert len(train.classes) == 9
+    lengths = [*train.lengths, *test.lengths]
+    assert (min(lengths), max(lengths)) == (7, 29)
+    assert names["main"]() >= 0.97
+    assert "test accuracy" in capsys.readouterr().out
