@@ -52,7 +52,7 @@ FNN_INLINE void cell_grad(int mode, int64_t left, saved_cell s, int64_t gap, T *
     if (mode == FNN_LSTM) {
         V i = load_upto(s.gates, left), f = load_upto(s.gates + gap, left);
         V g = load_upto(s.gates + 2 * gap, left), o = load_upto(s.gates + 3 * gap, left);
-        V out = v_tanh(load_upto(s.cells, left));
+        V out = gate_tanh(load_upto(s.cells, left));
         V dstate = v_load(dc) + dout * o * (1 - out * out);
         d[0] = dstate * g * (i * (1 - i));
         d[1] = dstate * load_or_zero(s.cells_before, left) * (f * (1 - f));
@@ -188,11 +188,13 @@ static void backward_task(void *ctx, int64_t task) {
     memset(b.sums, 0, (size_t)(run->slots * run->hp) * sizeof(T));
     load_rows(b.dh, run->hp, at(a->dhn, states), b.m, a->h);
     load_rows(b.dc, run->hp, at(a->dcn, states), b.m, a->h);
+    __auto_type before = flush_denormals();
     for (int64_t s = a->steps - 1; s >= 0; s--) {
         backward_step step = step_at(&b, s);
         cells_grad(&b, &step);
         if (s > 0 || a->dh0) through_weights(&b, &step);
     }
+    restore_denormals(before);
     store_rows(a->dh0 ? (T *)a->dh0 + states : NULL, b.dh, run->hp, b.m, a->h);
     store_rows(a->dc0 ? (T *)a->dc0 + states : NULL, b.dc, run->hp, b.m, a->h);
 }
