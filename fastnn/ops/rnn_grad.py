@@ -51,7 +51,10 @@ class RecurrentGrad(Op):
             dy_ref = b.dense(dy, TIME_MAJOR)  # type: ignore[arg-type]
         y_ref, states = b.dense(y, TIME_MAJOR), None if h0 is None else b.dense(h0)
         row = SLOTS[self.mode] * h
-        dgates = b.temp((d, steps, n, row))
+        # Memory is slower than arithmetic here: gates that nobody reads again are overwritten.
+        gates_ref = None if gates is None else b.dense(gates)
+        alone = gates is not None and b.is_last_reader(node, gates)
+        dgates = gates_ref if alone and gates_ref else b.temp((d, steps, n, row))
         wanted = [b.is_used(v) for v in dweights]
         first = b.temp((d, n, row)) if h0 is not None and any(wanted[1::4]) else None
         biases = any(wanted[i] for i in range(len(wanted)) if i % 4 > 1)
@@ -59,7 +62,7 @@ class RecurrentGrad(Op):
         b.step(
             "rnn_bwd",
             flops=2 * n * steps * d * GATES[self.mode] * h * h,
-            gates=None if gates is None else b.dense(gates),
+            gates=gates_ref,
             cells=None if cells is None else b.dense(cells),
             y=y_ref,
             dy=dy_ref,

@@ -215,6 +215,11 @@ class Builder:
         """True if a node of this plan or a target reads `value`."""
         return value in self._consumers or value in self._targets
 
+    def is_last_reader(self, node: Node, value: Value) -> bool:
+        """True if only `node` reads `value`, which lies in the arena: node may write over it."""
+        in_arena = self.ref(value).buffer.space is None
+        return in_arena and value not in self._targets and self._consumers[value] == [node]
+
     def image_consumer(self, value: Value) -> bool:
         """True if an op that wants channels-last images reads `value`."""
         return any(node.op.images for node in self._consumers.get(value, ()))
