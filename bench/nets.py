@@ -32,6 +32,14 @@ def linear(out: int) -> Layer:
     return {"op": "linear", "out": out}
 
 
+GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
+
+
+def rnn(mode: str, hidden: int, layers: int = 1, both: bool = False) -> Layer:
+    """Recurrent layers over (T, C), in both directions if asked; gives the last step's output."""
+    return {"op": "rnn", "mode": mode, "hidden": hidden, "layers": layers, "both": both}
+
+
 def conv_bn(out: int, kernel: int = 3, padding: int = 1, stride: int = 1) -> list[Layer]:
     """A convolution without bias and its batch norm."""
     return [conv(out, kernel, padding, stride, bias=False), BN]
@@ -93,6 +101,9 @@ NETS = {
     ),
     "vgg-32-32-64-64": Net(tuple(_vgg()), (3, 32, 32), 10),
     "resnet18": Net(tuple(_resnet18()), (3, 32, 32), 10),
+    **{f"{m.lower()}-128": Net((rnn(m, 128), linear(10)), (28, 28), 10) for m in GATES},
+    **{f"{m.lower()}-32": Net((rnn(m, 32), linear(10)), (100, 32), 10) for m in GATES},
+    "lstm-256-256-both": Net((rnn("LSTM", 256, 2, both=True), linear(10)), (64, 256), 10),
 }
 
 
@@ -124,6 +135,8 @@ def _output(layer: Layer, shape: Shape) -> Shape:
         return (shape[0], 1, 1)
     if op == "flatten":
         return (math.prod(shape),)
+    if op == "rnn":
+        return (layer["hidden"] * (1 + layer["both"]),)
     if op == "residual":
         return tuple(layer["main"][-1]["to"])
     return shape
@@ -151,11 +164,32 @@ def weights(net: Net, seed: int = 0) -> dict[str, np.ndarray]:
             state[f"{name}.weight"] = rng.uniform(-bound, bound, shape).astype(np.float32)
             if layer.get("bias", True):
                 state[f"{name}.bias"] = rng.uniform(-bound, bound, shape[0]).astype(np.float32)
+        if layer["op"] == "rnn":
+            for key, shape in rnn_shapes(layer).items():
+                bound = 1 / math.sqrt(layer["hidden"])
+                state[f"{name}.{key}"] = rng.uniform(-bound, bound, shape).astype(np.float32)
         if layer["op"] == "bn":
             for key, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
                 state[f"{name}.{key}"] = np.full(channels, value, np.float32)
             state[f"{name}.num_batches_tracked"] = np.zeros((), np.int64)
     return state
+
+
+def rnn_shapes(layer: Layer) -> dict[str, Shape]:
+    """PyTorch's parameters of recurrent layers."""
+    h, columns, shapes = layer["hidden"], layer["shape"][1], {}
+    rows, suffixes = GATES[layer["mode"]] * h, ("", "_reverse")[: 1 + layer["both"]]
+    for i in range(layer["layers"]):
+        for end in (f"_l{i}{s}" for s in suffixes):
+            shapes |= {f"weight_ih{end}": (rows, columns), f"weight_hh{end}": (rows, h)}
+            shapes |= {f"bias_ih{end}": (rows,), f"bias_hh{end}": (rows,)}
+        columns = h * len(suffixes)
+    return shapes
+
+
+def is_recurrent(net: Net) -> bool:
+    """True if it has recurrent layers, which some frameworks' adapters leave out."""
+    return any(layer["op"] == "rnn" for layer in net.table)
 
 
 def batch(net: Net, size: int, seed: int = 1) -> dict[str, np.ndarray]:
@@ -168,13 +202,25 @@ def batch(net: Net, size: int, seed: int = 1) -> dict[str, np.ndarray]:
 def _multiplications(layer: Layer) -> int:
     if layer["op"] == "conv":
         return math.prod(layer["to"]) * layer["shape"][0] * layer["kernel"] ** 2
+    if layer["op"] == "rnn":
+        weights = (v for k, v in rnn_shapes(layer).items() if k.startswith("weight"))
+        return int(layer["shape"][0] * sum(map(math.prod, weights)))
     return layer["shape"][0] * layer["out"] if layer["op"] == "linear" else 0
+
+
+def _input_multiplications(layer: Layer) -> int:
+    """Those whose gradient towards the first layer's input is not needed."""
+    if layer["op"] != "rnn":
+        return _multiplications(layer)
+    rows = GATES[layer["mode"]] * layer["hidden"] * (1 + layer["both"])
+    return int(math.prod(layer["shape"]) * rows)
 
 
 def flops(net: Net, size: int, training: bool) -> int:
     """Of convolutions and products; in training thrice the forward's, less the input's gradient."""
-    macs = [m for m in map(_multiplications, walk(net.layers)) if m]
-    return 2 * size * (3 * sum(macs) - macs[0] if training else sum(macs))
+    layers = [layer for layer in walk(net.layers) if _multiplications(layer)]
+    macs = sum(map(_multiplications, layers))
+    return 2 * size * (3 * macs - _input_multiplications(layers[0]) if training else macs)
 
 
 def rounding(net: Net, size: int, training: bool = True) -> float:
@@ -187,6 +233,10 @@ def rounding(net: Net, size: int, training: bool = True) -> float:
     terms, depth = 1, 0
     for layer in walk(net.layers):
         depth += training and layer["op"] == "bn"
+        if layer["op"] == "rnn":  # a step's sums pass through all steps after it
+            steps, columns = layer["shape"]
+            depth += layer["layers"] * steps
+            terms = max(terms, columns + layer["hidden"], size * steps if training else 1)
         if layer["op"] in ("conv", "linear"):
             depth += 1
             terms = max(terms, layer["shape"][0] * layer.get("kernel", 1) ** 2)

@@ -30,9 +30,22 @@ def _conv(v: Layer) -> nn.Module:
     return nn.Conv2d(*sizes, stride=v["stride"], padding=v["padding"], bias=v["bias"])
 
 
+def _rnn(v: Layer) -> nn.Module:
+    """Recurrent layers that give the last step's output."""
+    base = getattr(nn, v["mode"])
+
+    class Last(base):  # type: ignore[misc, valid-type]
+        def forward(self, x: Any) -> Any:
+            return super().forward(x)[0][:, -1]
+
+    options = {"num_layers": v["layers"], "bidirectional": v["both"]}
+    return Last(v["shape"][1], v["hidden"], batch_first=True, **options)
+
+
 LAYERS = {
     "conv": _conv,
     "linear": lambda v: nn.Linear(v["shape"][0], v["out"]),
+    "rnn": _rnn,
     "relu": lambda v: nn.ReLU(),
     "tanh": lambda v: nn.Tanh(),
     "flatten": lambda v: nn.Flatten(),

@@ -26,6 +26,9 @@ STEPS = (
     ("cnn-32-64", 128),
     ("vgg-32-32-64-64", 128),
     ("resnet18", 64),
+    *((f"{mode}-128", 128) for mode in ("lstm", "gru", "rnn")),
+    *((f"{mode}-32", 1) for mode in ("lstm", "gru", "rnn")),
+    ("lstm-256-256-both", 32),
 )
 SGD = {"optimizer": "sgd", "lr": 0.01}
 
@@ -44,7 +47,7 @@ def step_case(name: str, size: int) -> Case:
         kind="train",
         spec={"net": name, **SGD},
         arrays=lambda: nets.weights(net) | nets.batch(net, size),
-        peers=(*torch_sides(net), *COMPILED),
+        peers=(*torch_sides(net), *(() if nets.is_recurrent(net) else COMPILED)),
         difference=update_difference,
         tolerance=CHECK_STEPS * nets.rounding(net, size),
         flops=nets.flops(net, size, training=True),

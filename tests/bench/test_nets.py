@@ -14,6 +14,9 @@ PARAMETERS = {  # by hand, from the papers' and the cases' descriptions
     "lenet5": 61_706,
     "cnn-32-64": 421_642,
     "resnet18": 11_173_962,
+    "lstm-128": 4 * 128 * (28 + 128 + 2) + 1290,
+    "gru-32": 3 * 32 * (32 + 32 + 2) + 330,
+    "lstm-256-256-both": 2 * 1024 * (256 + 256 + 2 + 512 + 256 + 2) + 5130,
 }
 
 
@@ -35,6 +38,13 @@ def test_flops():
     forward, first = 2 * 32 * (4 * 32 + 32 * 3), 2 * 32 * 4 * 32
     assert nets.flops(net, 32, training=False) == forward
     assert nets.flops(net, 32, training=True) == 3 * forward - first
+
+
+def test_recurrent_flops():
+    net, steps = nets.NETS["gru-32"], 100
+    macs = steps * 3 * 32 * (32 + 32) + 320
+    assert nets.flops(net, 2, training=False) == 4 * macs
+    assert nets.flops(net, 2, training=True) == 4 * (3 * macs - steps * 3 * 32 * 32)
 
 
 def test_resnet18_multiplications():
