@@ -2,6 +2,7 @@
 
 from fastnn.nn.container import Sequential
 from fastnn.nn.conv import Conv2d
+from fastnn.nn.embedding import Embedding
 from fastnn.nn.layers import (
     Dropout,
     Flatten,
@@ -30,6 +31,7 @@ __all__ = [
     "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
+    "Embedding",
     "Flatten",
     "GRUCell",
     "Identity",

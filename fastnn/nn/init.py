@@ -27,10 +27,19 @@ def manual_seed(seed: int) -> None:
 
 def uniform(shape: tuple[int, ...], bound: float) -> Array:
     """float32 numbers uniform in [-bound, bound)."""
+    return _seeded().uniform(-bound, bound, shape).astype(np.float32)
+
+
+def normal(shape: tuple[int, ...]) -> Array:
+    """float32 numbers of the standard normal distribution."""
+    return _seeded().standard_normal(shape).astype(np.float32)
+
+
+def _seeded() -> np.random.Generator:
     if _generator is None:
         manual_seed(0)
     assert _generator is not None
-    return _generator.uniform(-bound, bound, shape).astype(np.float32)
+    return _generator
 
 
 def fan_in_uniform(shape: tuple[int, ...], fan_in: int) -> Array:

@@ -26,6 +26,7 @@ from fastnn.ops.elementwise import (
     sub,
     tanh,
 )
+from fastnn.ops.embedding import embedding
 from fastnn.ops.index import getitem
 from fastnn.ops.join import chunk, concat, split, squeeze, stack, unsqueeze
 from fastnn.ops.load import normalize
@@ -55,6 +56,7 @@ __all__ = [
     "custom_op",
     "div",
     "dropout",
+    "embedding",
     "exp",
     "flatten",
     "getitem",
