@@ -13,6 +13,8 @@ BAD_INDEX: int
 BAD_LENGTH: int
 NO_MEMORY: int
 FOREIGN: int
+UNARY: dict[str, int]
+BINARY: dict[str, int]
 
 class KernelError(RuntimeError):
     status: int

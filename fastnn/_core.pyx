@@ -44,6 +44,11 @@ cdef extern from "table.h" nogil:
     const fnn_table *fnn_isa_table(int isa, int bits)
     const char *fnn_compiler()
 
+cdef extern from "functions.h" nogil:
+    int FNN_UNARY_COUNT, FNN_BINARY_COUNT
+    const char *fnn_unary_names[]
+    const char *fnn_binary_names[]
+
 cdef extern from "threads.h" nogil:
     int fnn_get_threads()
     void fnn_set_threads(int n)
@@ -118,6 +123,9 @@ class KernelError(RuntimeError):
 
 BAD_LABEL, BAD_INDEX, NO_MEMORY = FNN_BAD_LABEL, FNN_BAD_INDEX, FNN_NO_MEMORY
 FOREIGN, BAD_LENGTH = FNN_FOREIGN, FNN_BAD_LENGTH
+# Codes of the unary and binary kernels' ops by their names in lower case.
+UNARY = {fnn_unary_names[i].decode().lower(): i for i in range(FNN_UNARY_COUNT)}
+BINARY = {fnn_binary_names[i].decode().lower(): i for i in range(FNN_BINARY_COUNT)}
 
 
 # --- instruction sets and threads ---------------------------------------------------------------

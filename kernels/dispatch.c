@@ -5,6 +5,7 @@
  */
 #define FNN_DEF "kernels.def"
 #include "args.h"
+#include "functions.h"
 #include "table.h"
 
 #define FNN_IN(f) {#f, FNN_KIND_IN},
@@ -29,6 +30,10 @@ const fnn_signature fnn_signatures[FNN_KERNELS] = {
 #define FNN_KERNEL_SIZED(name, ...) FNN_KERNEL(name, __VA_ARGS__)
 #include "kernels.def"
 };
+
+#define NAME(op) #op,
+const char *const fnn_unary_names[] = {FNN_UNARY_OPS(NAME) FNN_CURVES(NAME)};
+const char *const fnn_binary_names[] = {FNN_BINARY_OPS(NAME)};
 
 typedef struct {
     const char *name;

@@ -47,36 +47,6 @@ enum fnn_act {
     FNN_GRAD_TANH,
 };
 
-enum fnn_unary {
-    FNN_NEG,
-    FNN_ABS,
-    FNN_SQUARE,
-    FNN_SQRT,
-    FNN_EXP,
-    FNN_LOG,
-    FNN_RELU,
-    FNN_SIGMOID,
-    FNN_TANH,
-    FNN_SIGN,
-    FNN_RECIPROCAL,
-    FNN_AFFINE, /* alpha * x + beta */
-};
-
-enum fnn_binary {
-    FNN_ADD,
-    FNN_SUB,
-    FNN_MUL,
-    FNN_DIV,
-    FNN_MAX,
-    FNN_MIN,
-    FNN_POW,
-    FNN_GREATER,      /* a > b ? 1 : 0 */
-    FNN_EQUAL,        /* a == b ? 1 : 0 */
-    FNN_RELU_GRAD,    /* a = output y, b = dy: y > 0 ? dy : 0 */
-    FNN_SIGMOID_GRAD, /* dy * y * (1 - y) */
-    FNN_TANH_GRAD,    /* dy * (1 - y * y) */
-};
-
 enum fnn_reduce { FNN_SUM, FNN_REDUCE_MAX, FNN_REDUCE_MIN };
 
 enum fnn_rnn { FNN_RNN_TANH, FNN_RNN_RELU, FNN_LSTM, FNN_GRU };

@@ -1,4 +1,4 @@
-/* exp, log, expm1, tanh and sigmoid on vectors: branch-free, and right over the whole range.
+/* exp, log, expm1, log1p, tanh and sigmoid on vectors: branch-free, and right over the whole range.
  *
  * Every coefficient follows from a series: 1/n! for exp, 2/(2n+1) for log (2 atanh). The ranges are
  * reduced far enough that the first term left out is below a tenth of an ULP. log 2 is split in two
@@ -128,6 +128,13 @@ FNN_INLINE V v_log(V x) {
     V outside = v_select(x < 0, v_set1((T)__builtin_nan("")), x); /* inf and NaN stay */
     outside = v_select(x == 0, v_set1(-inf), outside);
     return v_select((x > 0) & (x < inf), y, outside);
+}
+
+/* log(1 + x) for 0 <= x <= 1, to full relative accuracy near 0: what rounding 1 + x lost enters in
+ * first order, over 1 + x taken as 1 / (1.5 - (1 + x) / 2). */
+FNN_INLINE V v_log1p(V x) {
+    V sum = x + (T)1;
+    return v_log(sum) + (x - (sum - (T)1)) * ((T)1.5 - sum * (T)0.5);
 }
 
 /* (a + a_lost) / (b + c + c_lost), for b = 1 or 2 and a sum between 1 and 2, where the lost parts

@@ -12,7 +12,7 @@ import numpy as np
 from bench.baselines import Arrays, Maker, nchw, nhwc
 from fastnn import _core
 
-UNARY = {"exp": 4, "relu": 6, "sigmoid": 7, "tanh": 8}  # fnn_unary
+UNARY = ("exp", "relu", "sigmoid", "tanh")
 POOL = {"max": 0, "avg": 2}  # fnn_pool
 
 
@@ -116,8 +116,8 @@ def xent(a: Arrays, spec: dict[str, Any]) -> Any:
     x, labels = a["x"], a["labels"]
     n, c = x.shape
     lse, total, dx = np.empty(n, np.float32), np.empty(1, np.float32), np.empty_like(x)
-    arrays = {"x": x, "labels": labels, "lse": lse, "total": total, "dx": dx}
-    sizes = {"n": n, "c": c, "scale": 1 / n}
+    arrays = {"x": x, "labels": labels, "lse": lse, "total": total, "dx": dx, "weight": None}
+    sizes = {"n": n, "c": c, "scale": 1.0, "mean": 1, "ignore": -100}
     return lambda: _core.call("xent_fwd", 32, **arrays, **sizes), lambda: {"loss": total, "dx": dx}
 
 
@@ -125,7 +125,7 @@ def _unary(op: str) -> Maker:
     def make(a: Arrays, spec: dict[str, Any]) -> Any:
         """_core.call unary"""
         x, y = a["x"], np.empty_like(a["x"])
-        fields = {"n": x.size, "op": UNARY[op], "alpha": 0.0, "beta": 0.0}
+        fields = {"n": x.size, "op": _core.UNARY[op], "alpha": 0.0, "beta": 0.0}
         return lambda: _core.call("unary", 32, x=x, y=y, **fields), lambda: {"y": y}
 
     return make

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from fastnn._core import BINARY, UNARY
 from fastnn.graph import Array, Node, Value, apply
 from fastnn.layout import Ref, coalesce
 from fastnn.ops.op import Example, Op, Spec, broadcast, check_float, register
@@ -14,35 +15,6 @@ from fastnn.ops.op import Example, Op, Spec, broadcast, check_float, register
 if TYPE_CHECKING:
     from fastnn.plan.builder import Builder
 
-# Codes of enum fnn_unary and enum fnn_binary.
-UNARY = [
-    "neg",
-    "abs",
-    "square",
-    "sqrt",
-    "exp",
-    "log",
-    "relu",
-    "sigmoid",
-    "tanh",
-    "sign",
-    "reciprocal",
-    "affine",
-]
-BINARY = [
-    "add",
-    "sub",
-    "mul",
-    "div",
-    "max",
-    "min",
-    "pow",
-    "greater",
-    "equal",
-    "relu_grad",
-    "sigmoid_grad",
-    "tanh_grad",
-]
 TAILS = [(), (1,), (7,), (15,), (16,), (17,), (31,), (32,), (33,), (2, 3, 65)]
 
 
@@ -67,7 +39,7 @@ class Unary(Op):
             x=ref,
             y=b.new(y, ref.order),
             n=x.size,
-            op=UNARY.index(self.code),
+            op=UNARY[self.code],
             alpha=self.alpha,
             beta=self.beta,
         )
@@ -159,7 +131,7 @@ class Binary(Op):
             tuple(y.shape[d] for d in order),
             *(tuple(r.strides[d] for d in order) for r in (a_ref, b_ref, out)),
         )
-        b.binary(BINARY.index(self.code), a_ref, b_ref, out, dims, a_strides, b_strides)
+        b.binary(BINARY[self.code], a_ref, b_ref, out, dims, a_strides, b_strides)
 
     def reference(self, a: Array, b: Array) -> Array:
         return type(self).numpy(a, b)
@@ -185,7 +157,7 @@ def expand(ref: Ref, shape: tuple[int, ...]) -> Ref:
 BINARY_OPS: dict[str, type[Binary]] = {}
 
 
-def _binary(
+def declare_binary(
     name: str,
     code: str,
     numpy: Callable[[Array, Array], Array],
@@ -239,24 +211,24 @@ def _pow_grad(a: Value, b: Value, y: Value, dy: Value) -> tuple[Any, Any]:
     return mul(dy, mul(b, pow(a, sub(b, 1.0)))), mul(dy, mul(y, log(a)))
 
 
-Add = _binary("add", "add", np.add, lambda a, b, y, dy: (dy, dy))
-Sub = _binary("sub", "sub", np.subtract, lambda a, b, y, dy: (dy, neg(dy)))
-Mul = _binary("mul", "mul", np.multiply, lambda a, b, y, dy: (mul(dy, b), mul(dy, a)))
-Div = _binary(
+Add = declare_binary("add", "add", np.add, lambda a, b, y, dy: (dy, dy))
+Sub = declare_binary("sub", "sub", np.subtract, lambda a, b, y, dy: (dy, neg(dy)))
+Mul = declare_binary("mul", "mul", np.multiply, lambda a, b, y, dy: (mul(dy, b), mul(dy, a)))
+Div = declare_binary(
     "div",
     "div",
     np.divide,
     lambda a, b, y, dy: (div(dy, b), neg(div(mul(dy, y), b))),
     positive=True,
 )
-Maximum = _binary("maximum", "max", np.maximum, _masked("maximum"))
-Minimum = _binary("minimum", "min", np.minimum, _masked("minimum"))
-Pow = _binary("pow", "pow", np.power, _pow_grad, positive=True)
-Greater = _binary("greater", "greater", lambda a, b: (a > b) * np.ones_like(a), None)
-Equal = _binary("equal", "equal", lambda a, b: (a == b) * np.ones_like(a), None)
-ReluGrad = _binary("relu_grad", "relu_grad", lambda y, dy: np.where(y > 0, dy, 0 * dy), None)
-SigmoidGrad = _binary("sigmoid_grad", "sigmoid_grad", lambda y, dy: dy * y * (1 - y), None)
-TanhGrad = _binary("tanh_grad", "tanh_grad", lambda y, dy: dy * (1 - y * y), None)
+Maximum = declare_binary("maximum", "max", np.maximum, _masked("maximum"))
+Minimum = declare_binary("minimum", "min", np.minimum, _masked("minimum"))
+Pow = declare_binary("pow", "pow", np.power, _pow_grad, positive=True)
+Greater = declare_binary("greater", "greater", lambda a, b: (a > b) * np.ones_like(a), None)
+Equal = declare_binary("equal", "equal", lambda a, b: (a == b) * np.ones_like(a), None)
+ReluGrad = declare_binary("relu_grad", "relu_grad", lambda y, dy: np.where(y > 0, dy, 0 * dy), None)
+SigmoidGrad = declare_binary("sigmoid_grad", "sigmoid_grad", lambda y, dy: dy * y * (1 - y), None)
+TanhGrad = declare_binary("tanh_grad", "tanh_grad", lambda y, dy: dy * (1 - y * y), None)
 
 
 # --- the public functions -----------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""exp, log, tanh and sigmoid over all magnitudes, against longer arithmetic."""
+"""exp, log, tanh, sigmoid and erf over all magnitudes, against longer arithmetic."""
 
 from __future__ import annotations
 
@@ -7,14 +7,25 @@ import pytest
 
 from fastnn import _core
 
-OPS = {"exp": 4, "log": 5, "sigmoid": 7, "tanh": 8}
+PI = "3.14159265358979323846264338327950288"
+OPS = ("exp", "log", "sigmoid", "tanh", "erf")
 
 
 def unary(name, x):
     y = np.empty_like(x)
     bits = 8 * x.itemsize
-    _core.call("unary", bits, x=x, y=y, n=x.size, op=OPS[name], alpha=0.0, beta=0.0)
+    _core.call("unary", bits, x=x, y=y, n=x.size, op=_core.UNARY[name], alpha=0.0, beta=0.0)
     return y
+
+
+def exact_erf(x):
+    """2 / sqrt(pi) exp(-x^2) * the sum of 2^k x^(2k+1) / (2k+1)!!, whose terms have one sign."""
+    x = np.clip(x, -7, 7)
+    term, total = x, x
+    for k in range(1, 200):
+        term = term * 2 * x * x / (2 * k + 1)
+        total = total + term
+    return 2 / np.sqrt(np.longdouble(PI)) * np.exp(-x * x) * total
 
 
 def exact(name, x):
@@ -23,6 +34,8 @@ def exact(name, x):
         if name == "sigmoid":
             e = np.exp(-np.abs(x))
             return np.where(x < 0, e, 1) / (1 + e)
+        if name == "erf":
+            return exact_erf(x)
         return getattr(np, name)(x)
 
 
@@ -76,6 +89,9 @@ def test_accuracy(isa, dtype, rng, name):
         ("tanh", -0.0, -0.0),
         ("tanh", np.inf, 1.0),
         ("tanh", -np.inf, -1.0),
+        ("erf", -0.0, -0.0),
+        ("erf", np.inf, 1.0),
+        ("erf", -np.inf, -1.0),
         ("sigmoid", 0.0, 0.5),
         ("sigmoid", np.inf, 1.0),
         ("sigmoid", -np.inf, 0.0),
@@ -97,6 +113,7 @@ def test_denormals(isa, dtype):
     x = np.array([info.smallest_subnormal, info.smallest_normal / 2], dtype)
     assert np.array_equal(unary("tanh", x), x)
     assert ulps(unary("log", x), exact("log", x)).max() <= 2.0
+    assert ulps(unary("erf", x), exact("erf", x)).max() <= 2.0
     low = np.log(np.longdouble(info.smallest_subnormal)) + np.linspace(0, 10, 50)
     low = low.astype(dtype)
     for name in ("exp", "sigmoid"):
