@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from fastnn.graph import Node, Storage, Value, storage_value, topological
+from fastnn.graph import Node, Seed, Value, storage_value, topological
 from fastnn.ops.index import accumulate
 
 
@@ -23,7 +21,7 @@ def gradients(loss: Value, wanted: Sequence[Value]) -> list[Value | None]:
         raise ValueError(f"loss: expected one float, got {loss.dtype} of shape {loss.shape}")
     nodes = topological([loss])
     reached = _reached(nodes, wanted)
-    seed = storage_value(Storage(np.ones((), loss.dtype)))
+    seed = storage_value(Seed(loss.dtype))
     sums: dict[Value, Value] = {loss: seed}
     for node in reversed(nodes):
         douts = [sums.get(v) for v in node.outputs]

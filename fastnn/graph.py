@@ -83,6 +83,13 @@ class Storage:
         self.array[...] = old
 
 
+class Seed(Storage):
+    """The 1 that a backward pass starts from."""
+
+    def __init__(self, dtype: Any) -> None:
+        super().__init__(np.ones((), dtype))
+
+
 class Value:
     """A symbolic array: output `index` of `node`, with a shape and a dtype but no numbers."""
 

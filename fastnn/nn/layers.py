@@ -1,4 +1,4 @@
-"""Layers without a file of their own: linear, shape, activations, dropout, normalised input."""
+"""Layers without a file of their own: linear, shape, dropout, normalised input."""
 
 from __future__ import annotations
 
@@ -63,27 +63,6 @@ class Dropout(Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
-
-
-class ReLU(Module):
-    """max(x, 0)."""
-
-    def forward(self, x: Any) -> Any:
-        return ops.relu(x)
-
-
-class Sigmoid(Module):
-    """1 / (1 + exp(-x))."""
-
-    def forward(self, x: Any) -> Any:
-        return ops.sigmoid(x)
-
-
-class Tanh(Module):
-    """The hyperbolic tangent."""
-
-    def forward(self, x: Any) -> Any:
-        return ops.tanh(x)
 
 
 class Identity(Module):

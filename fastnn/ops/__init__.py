@@ -4,7 +4,26 @@ Everything here takes float32 or float64 NumPy arrays of PyTorch's shapes and re
 a model's forward the same functions take and return symbolic values.
 """
 
+from fastnn.ops.activation import (
+    elu,
+    erf,
+    gelu,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    heaviside,
+    leaky_relu,
+    mish,
+    prelu,
+    relu6,
+    selu,
+    silu,
+    softplus,
+    softsign,
+    threshold,
+)
 from fastnn.ops.conv import conv2d
+from fastnn.ops.cross_entropy import cross_entropy, multi_margin_loss, nll_loss
 from fastnn.ops.custom import custom_op
 from fastnn.ops.elementwise import (
     abs,
@@ -30,7 +49,17 @@ from fastnn.ops.embedding import embedding
 from fastnn.ops.index import getitem
 from fastnn.ops.join import chunk, concat, split, squeeze, stack, unsqueeze
 from fastnn.ops.load import normalize
-from fastnn.ops.loss import cross_entropy, log_softmax, mse_loss, softmax
+from fastnn.ops.loss import (
+    binary_cross_entropy_with_logits,
+    cosine_embedding_loss,
+    hinge_loss,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    smooth_l1_loss,
+    xlogy,
+)
 from fastnn.ops.matmul import linear, matmul
 from fastnn.ops.norm import batch_norm
 from fastnn.ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d, min_pool2d
@@ -38,6 +67,7 @@ from fastnn.ops.random import dropout
 from fastnn.ops.reduce import max, mean, min, sum
 from fastnn.ops.rnn import recurrent
 from fastnn.ops.shape import broadcast_to, flatten, permute, reshape, transpose
+from fastnn.ops.softmax import log_softmax, softmax
 
 cat = concat
 
@@ -47,19 +77,33 @@ __all__ = [
     "add",
     "avg_pool2d",
     "batch_norm",
+    "binary_cross_entropy_with_logits",
     "broadcast_to",
     "cat",
     "chunk",
     "concat",
     "conv2d",
+    "cosine_embedding_loss",
     "cross_entropy",
     "custom_op",
     "div",
     "dropout",
     "embedding",
+    "elu",
+    "erf",
     "exp",
     "flatten",
+    "gelu",
     "getitem",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "heaviside",
+    "hinge_loss",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "leaky_relu",
     "linear",
     "log",
     "log_softmax",
@@ -71,19 +115,29 @@ __all__ = [
     "min",
     "min_pool2d",
     "minimum",
+    "mish",
     "mse_loss",
     "mul",
+    "multi_margin_loss",
     "neg",
+    "nll_loss",
     "normalize",
     "permute",
     "pow",
+    "prelu",
     "reciprocal",
     "recurrent",
     "relu",
+    "relu6",
     "reshape",
+    "selu",
     "sigmoid",
     "sign",
+    "silu",
+    "smooth_l1_loss",
     "softmax",
+    "softplus",
+    "softsign",
     "split",
     "sqrt",
     "square",
@@ -92,6 +146,8 @@ __all__ = [
     "sub",
     "sum",
     "tanh",
+    "threshold",
     "transpose",
     "unsqueeze",
+    "xlogy",
 ]

@@ -1,222 +1,147 @@
-"""Softmax and the losses over it; the mean squared error."""
+"""Losses of numbers: squared and absolute errors, margins, logits and probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from fastnn.graph import Array, Node, Value, apply
+from fastnn.graph import apply
 from fastnn.ops import elementwise as ew
-from fastnn.ops.op import Example, Op, Spec, check_float, check_ndim, register
-from fastnn.ops.reduce import mean, sum
-from fastnn.ops.shape import permute
+from fastnn.ops.activation import Huber, softplus
+from fastnn.ops.cross_entropy import as_weight, check_reduction, reduce_loss
+from fastnn.ops.op import broadcast
+from fastnn.ops.reduce import sum
 
-if TYPE_CHECKING:
-    from fastnn.plan.builder import Builder
+EPS = 1e-12  # added to squared lengths, as PyTorch does
 
-
-@register
-class Softmax(Op):
-    """Softmax, or its logarithm, over the last dimension."""
-
-    name = "softmax"
-    log: bool = False
-
-    def infer(self, x: Value) -> list[Spec]:
-        dtype = check_float(self.name, x=x)
-        if x.ndim == 0 or x.shape[-1] == 0:
-            raise ValueError(f"softmax: x: nothing to normalise over in shape {x.shape}")
-        return [(x.shape, dtype)]
-
-    def grad(self, node: Node, *douts: Value | None) -> Sequence[Value | None]:
-        return [apply(SoftmaxGrad(log=self.log), node.outputs[0], douts[0])]
-
-    def lower(self, node: Node, b: Builder) -> None:
-        (x,), (y,) = node.inputs, node.outputs
-        assert x is not None
-        c = x.shape[-1]
-        b.step("softmax_fwd", x=b.dense(x), y=b.new(y), n=x.size // c, c=c, log=int(self.log))
-
-    def reference(self, x: Array) -> Any:
-        shifted = x - x.max(-1, keepdims=True)
-        log = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-        return log if self.log else np.exp(log)
-
-    @classmethod
-    def examples(cls) -> Iterable[Example]:
-        for n in (1, 7, 15, 16, 17, 31, 32, 33):
-            for log in (False, True):
-                yield Example(cls(log=log), (3, n))
-                yield Example(cls(log=log), (n, 3))
+Bce = ew.declare_binary(
+    "bce_with_logits",
+    "bce",
+    lambda x, t: np.logaddexp(0, x) - x * t,
+    lambda x, t, y, dy: (ew.mul(dy, ew.sub(ew.sigmoid(x), t)), ew.neg(ew.mul(dy, x))),
+)
+Xlogy = ew.declare_binary(
+    "xlogy",
+    "xlogy",
+    lambda a, b: a * np.log(b),
+    lambda a, b, y, dy: (ew.mul(dy, ew.log(b)), ew.mul(dy, ew.div(a, b))),
+    positive=True,
+)
 
 
-@register
-class SoftmaxGrad(Op):
-    """dx of softmax or log-softmax from its output and dy."""
-
-    name = "softmax_grad"
-    log: bool = False
-
-    def infer(self, y: Value, dy: Value) -> list[Spec]:
-        return [(y.shape, y.dtype)]
-
-    def lower(self, node: Node, b: Builder) -> None:
-        (y, dy), (dx,) = node.inputs, node.outputs
-        assert y is not None and dy is not None
-        c = y.shape[-1]
-        sizes = {"n": y.size // c, "c": c, "log": int(self.log)}
-        b.step("softmax_bwd", y=b.dense(y), dy=b.dense(dy), dx=b.new(dx), **sizes)
-
-    def reference(self, y: Array, dy: Array) -> Any:
-        if self.log:
-            return dy - np.exp(y) * dy.sum(-1, keepdims=True)
-        return y * (dy - (y * dy).sum(-1, keepdims=True))
-
-    @classmethod
-    def examples(cls) -> Iterable[Example]:
-        for n in (1, 7, 17, 33):
-            yield Example(cls(log=False), (3, n), (3, n))
-            yield Example(cls(log=True), (n, 3), (n, 3))
+def xlogy(x: Any, y: Any) -> Any:
+    """x * log(y), and 0 where x is 0, broadcasting."""
+    return apply(Xlogy(), x, y)
 
 
-@register
-class CrossEntropy(Op):
-    """scale * the sum (or, per_row, each) of -log softmax(x)[label], and the log-sum-exp of each row."""
-
-    name = "cross_entropy"
-    integer_inputs = (1,)
-    per_row: bool = False
-    scale: float = 1.0
-
-    def infer(self, x: Value, labels: Value) -> list[Spec]:
-        dtype = check_float(self.name, x=x)
-        check_ndim(self.name, "x", x, 2)
-        if labels.dtype.kind not in "iu":
-            raise TypeError(f"cross_entropy: labels: expected integers, got {labels.dtype}")
-        if labels.shape != x.shape[:1]:
-            raise ValueError(
-                f"cross_entropy: labels: expected shape {x.shape[:1]}, got {labels.shape}"
-            )
-        return [(labels.shape if self.per_row else (), dtype), (labels.shape, dtype)]
-
-    def grad(self, node: Node, *douts: Value | None) -> Sequence[Value | None]:
-        (x, labels), (_, lse) = node.inputs, node.outputs
-        op = CrossEntropyGrad(per_row=self.per_row, scale=self.scale)
-        return [apply(op, x, labels, lse, douts[0]), None]
-
-    def lower(self, node: Node, b: Builder) -> None:
-        (x, labels), (loss, lse) = node.inputs, node.outputs
-        assert x is not None and labels is not None
-        out = b.new(loss)
-        b.step(
-            "xent_fwd",
-            x=b.dense(x),
-            labels=b.labels(labels),
-            lse=b.new(lse),
-            losses=out if self.per_row else None,
-            total=None if self.per_row else out,
-            n=x.shape[0],
-            c=x.shape[1],
-            scale=self.scale,
+def _target(op: str, x: Any, target: Any) -> Any:
+    """The target in x's dtype; ValueError if it has another shape."""
+    if tuple(x.shape) != tuple(target.shape):
+        raise ValueError(
+            f"{op}: target: expected shape {tuple(x.shape)}, got {tuple(target.shape)}"
         )
-
-    def reference(self, x: Array, labels: Array) -> Any:
-        top = x.max(-1)
-        lse = top + np.log(np.exp(x - top[:, None]).sum(-1))
-        losses = self.scale * (lse - x[np.arange(len(x)), labels])
-        return (losses if self.per_row else losses.sum()), lse
-
-    @classmethod
-    def examples(cls) -> Iterable[Example]:
-        for n in (1, 7, 15, 16, 17, 31, 32, 33):
-            yield Example(cls(scale=0.5), (3, n), np.arange(3) % n)
-            yield Example(cls(per_row=True), (n, 3), np.arange(n) % 3)
-
-
-@register
-class CrossEntropyGrad(Op):
-    """(softmax(x) - onehot(labels)) * scale * dloss."""
-
-    name = "cross_entropy_grad"
-    integer_inputs = (1,)
-    per_row: bool = False
-    scale: float = 1.0
-
-    def infer(self, x: Value, labels: Value, lse: Value, dloss: Value) -> list[Spec]:
-        return [(x.shape, x.dtype)]
-
-    def lower(self, node: Node, b: Builder) -> None:
-        (x, labels, lse, dloss), (dx,) = node.inputs, node.outputs
-        assert x is not None and labels is not None and lse is not None and dloss is not None
-        b.step(
-            "xent_bwd",
-            x=b.dense(x),
-            labels=b.labels(labels),
-            lse=b.dense(lse),
-            dloss=b.dense(dloss),
-            dx=b.new(dx),
-            n=x.shape[0],
-            c=x.shape[1],
-            per_row=int(self.per_row),
-            scale=self.scale,
-        )
-
-    def reference(self, x: Array, labels: Array, lse: Array, dloss: Array) -> Any:
-        p = np.exp(x - lse[:, None])
-        p[np.arange(len(x)), labels] -= 1
-        return p * self.scale * np.reshape(dloss, (-1, 1))
-
-    @classmethod
-    def examples(cls) -> Iterable[Example]:
-        for n in (1, 7, 17, 33):
-            yield Example(cls(scale=0.5), (3, n), np.arange(3) % n, (3,), ())
-            yield Example(cls(per_row=True), (n, 3), np.arange(n) % 3, (n,), (n,))
-
-
-def softmax(x: Any, dim: int = -1) -> Any:
-    """exp(x) / sum(exp(x)) over `dim`; float32 or float64."""
-    return _over(Softmax(), x, dim)
-
-
-def log_softmax(x: Any, dim: int = -1) -> Any:
-    """x - log(sum(exp(x))) over `dim`, without overflow."""
-    return _over(Softmax(log=True), x, dim)
-
-
-def _over(op: Softmax, x: Any, dim: int) -> Any:
-    ndim = len(x.shape)
-    if not -ndim <= dim < ndim:
-        raise ValueError(f"softmax: dim: expected one of {ndim} dimensions, got {dim}")
-    if dim % ndim == ndim - 1:
-        return apply(op, x)
-    order = [d for d in range(ndim) if d != dim % ndim] + [dim % ndim]
-    return permute(apply(op, permute(x, order)), [int(i) for i in np.argsort(order)])
-
-
-def cross_entropy(x: Any, labels: Any, reduction: str = "mean") -> Any:
-    """Negative log-likelihood of integer labels (N,) under the softmax of logits x (N, C), in nats.
-
-    reduction: "mean", "sum" or "none" (one loss a row). Labels outside 0..C-1 raise ValueError when the
-    loss is computed.
-    """
-    if reduction == "none":
-        return apply(CrossEntropy(per_row=True), x, labels)[0]
-    return apply(CrossEntropy(scale=_scale("cross_entropy", reduction, x.shape[:1])), x, labels)[0]
-
-
-def _scale(op: str, reduction: str, shape: tuple[int, ...]) -> float:
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"{op}: reduction: expected 'mean', 'sum' or 'none', got {reduction!r}")
-    count = int(np.prod(shape, dtype=np.int64))
-    return 1.0 / count if reduction == "mean" and count else 1.0
+    return as_weight(target, x)
 
 
 def mse_loss(x: Any, target: Any, reduction: str = "mean") -> Any:
-    """The mean (or sum, or each) of (x - target) ** 2; both of one shape."""
-    if tuple(x.shape) != tuple(target.shape):
-        raise ValueError(f"mse_loss: target: expected shape {x.shape}, got {target.shape}")
-    _ = _scale("mse_loss", reduction, x.shape) if reduction != "none" else 0
-    squares = ew.square(ew.sub(x, target))
-    return {"mean": mean, "sum": sum, "none": lambda v: v}[reduction](squares)
+    """(x - target) ** 2; both of one shape. reduction: "mean", "sum" or "none"."""
+    squares = ew.square(ew.sub(x, _target("mse_loss", x, target)))
+    return reduce_loss("mse_loss", squares, reduction)
+
+
+def l1_loss(x: Any, target: Any, reduction: str = "mean") -> Any:
+    """|x - target|; both of one shape. reduction: "mean", "sum" or "none"."""
+    return reduce_loss("l1_loss", ew.abs(ew.sub(x, _target("l1_loss", x, target))), reduction)
+
+
+def huber_loss(x: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Any:
+    """d^2 / 2 of d = x - target, and delta (|d| - delta / 2) where |d| > delta. Huber, 1964.
+
+    Both of one shape. reduction: "mean", "sum" or "none".
+    """
+    if not delta > 0:
+        raise ValueError(f"huber_loss: delta: expected a positive number, got {delta!r}")
+    d = ew.sub(x, _target("huber_loss", x, target))
+    return reduce_loss("huber_loss", apply(Huber(alpha=float(delta)), d), reduction)
+
+
+def smooth_l1_loss(x: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
+    """huber_loss with delta = beta, divided by beta; |x - target| for beta = 0.
+
+    Both of one shape. reduction: "mean", "sum" or "none".
+    """
+    if not beta >= 0:
+        raise ValueError(f"smooth_l1_loss: beta: expected at least 0, got {beta!r}")
+    if beta == 0:
+        return l1_loss(x, target, reduction)
+    d = ew.sub(x, _target("smooth_l1_loss", x, target))
+    losses = apply(Huber(alpha=float(beta), beta=1.0 / beta), d)
+    return reduce_loss("smooth_l1_loss", losses, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    x: Any, target: Any, reduction: str = "mean", weight: Any = None, pos_weight: Any = None
+) -> Any:
+    """-target log(sigmoid(x)) - (1 - target) log(1 - sigmoid(x)), in nats, without overflow.
+
+    x: logits; target: of its shape, 0 to 1. pos_weight: of the first term, weight: of the whole;
+    both broadcast to x's shape. reduction: "mean", "sum" or "none".
+    """
+    op = "binary_cross_entropy_with_logits"
+    target = _target(op, x, target)
+    weight, pos_weight = as_weight(weight, x), as_weight(pos_weight, x)
+    for name, w in (("weight", weight), ("pos_weight", pos_weight)):
+        if w is not None and broadcast(op, tuple(x.shape), w.shape) != tuple(x.shape):
+            raise ValueError(f"{op}: {name}: expected to broadcast to {x.shape}, got {w.shape}")
+    if pos_weight is None:
+        losses = apply(Bce(), x, target)
+    else:
+        first = ew.mul(ew.mul(target, pos_weight), softplus(ew.neg(x), threshold=np.inf))
+        losses = ew.add(first, ew.mul(ew.sub(1.0, target), softplus(x, threshold=np.inf)))
+    return reduce_loss(op, losses if weight is None else ew.mul(losses, weight), reduction)
+
+
+def hinge_loss(x: Any, target: Any, reduction: str = "mean", margin: float = 1.0) -> Any:
+    """max(0, margin - target * x) of scores x and labels -1 or 1 of one shape.
+
+    reduction: "mean", "sum" or "none".
+    """
+    product = ew.mul(x, _target("hinge_loss", x, target))
+    return reduce_loss("hinge_loss", ew.relu(ew.sub(float(margin), product)), reduction)
+
+
+def kl_div(x: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:
+    """target * (log(target) - x) of log-probabilities x: the divergence of x from the target.
+
+    target: probabilities of x's shape, or their logarithms with log_target. reduction: "batchmean"
+    (the sum over the number of rows: the divergence itself), "mean" (over all elements, as in
+    PyTorch), "sum" or "none".
+    """
+    check_reduction("kl_div", reduction, "batchmean")
+    target = _target("kl_div", x, target)
+    if log_target:
+        losses = ew.mul(ew.exp(target), ew.sub(target, x))
+    else:
+        losses = ew.sub(xlogy(target, target), ew.mul(target, x))
+    if reduction == "batchmean":
+        return ew.mul(sum(losses), 1.0 / max(1, x.shape[0]))
+    return reduce_loss("kl_div", losses, reduction)
+
+
+def cosine_embedding_loss(
+    x1: Any, x2: Any, target: Any, reduction: str = "mean", margin: float = 0.0
+) -> Any:
+    """1 - cos(x1, x2) where target is 1, and max(0, cos(x1, x2) - margin) where it is -1.
+
+    x1, x2 (N, D), target (N,). reduction: "mean", "sum" or "none".
+    """
+    op = "cosine_embedding_loss"
+    if len(x1.shape) != 2 or tuple(x1.shape) != tuple(x2.shape):
+        raise ValueError(f"{op}: x1, x2: expected both (N, D), got {x1.shape} and {x2.shape}")
+    dot = sum(ew.mul(x1, x2), 1)
+    lengths = ew.mul(*(ew.add(sum(ew.square(v), 1), EPS) for v in (x1, x2)))
+    cos = ew.div(dot, ew.sqrt(lengths))
+    like = ew.mul(ew.add(_target(op, cos, target), 1.0), 0.5)
+    apart = ew.mul(ew.sub(1.0, like), ew.relu(ew.sub(cos, float(margin))))
+    return reduce_loss(op, ew.add(ew.mul(like, ew.sub(1.0, cos)), apart), reduction)

@@ -13,6 +13,9 @@ SIZES = [(0, 4), *((n, c) for n in (1, 7, 16, 33) for c in (1, 2, 3, 4, 5, 10, 1
          (128, 10), (5, 1000), (2, 32000), (3000, 3)]  # fmt: skip
 
 
+PLAIN = {"weight": None, "ignore": -100, "mean": 0}
+
+
 def bits(dtype):
     return 8 * np.dtype(dtype).itemsize
 
@@ -85,7 +88,9 @@ def forward(x, labels, scale, guarded, parts=("losses", "total", "dx")):
     out = {"lse": guarded(n, x.dtype), "losses": guarded(n, x.dtype), "total": guarded(1, x.dtype),
            "dx": guarded((n, c), x.dtype)}  # fmt: skip
     given = {k: v if k in (*parts, "lse") else None for k, v in out.items()}
-    _core.call("xent_fwd", bits(x.dtype), x=x, labels=labels, n=n, c=c, scale=scale, **given)
+    _core.call(
+        "xent_fwd", bits(x.dtype), x=x, labels=labels, n=n, c=c, scale=scale, **given, **PLAIN
+    )
     return out
 
 
@@ -113,7 +118,7 @@ def test_cross_entropy(isa, dtype, rng, guarded, n, c):
         dx = guarded((n, c), dtype)
         per_row = int(dloss.shape != (1,) or n == 1)
         _core.call("xent_bwd", bits(dtype), x=x, labels=labels, lse=out["lse"], dloss=dloss, dx=dx,
-                   n=n, c=c, per_row=per_row, scale=0.25)  # fmt: skip
+                   n=n, c=c, per_row=per_row, scale=0.25, **PLAIN)  # fmt: skip
         want = 0.25 * dloss.astype(float)[:, None] * (p - onehot)
         bound = 0.25 * np.abs(dloss)[:, None] * (p + onehot) * 2 * tol
         slack = np.finfo(dtype).eps * 8 * (np.abs(lse)[:, None] + 1) * (p + onehot)
@@ -130,7 +135,7 @@ def test_optional_outputs_and_in_place(isa, dtype, rng, guarded, c):
         np.testing.assert_array_equal(alone["lse"], full["lse"])
     lse, total = np.empty(20, dtype), np.empty(1, dtype)
     _core.call("xent_fwd", bits(dtype), x=x, labels=labels, lse=lse, total=total, dx=x, n=20, c=c,
-               scale=0.05)  # fmt: skip
+               scale=0.05, **PLAIN)  # fmt: skip
     np.testing.assert_array_equal(x, full["dx"])
     assert total[0] == full["total"][0]
 
@@ -142,12 +147,45 @@ def test_bad_labels_change_nothing(isa, dtype, bad):
     lse, dx, total = np.full(40, 7, dtype), np.full((40, 3), 7, dtype), np.full(1, 7, dtype)
     with pytest.raises(_core.KernelError) as error:
         _core.call("xent_fwd", bits(dtype), x=x, labels=labels, lse=lse, dx=dx, total=total, n=40,
-                   c=3, scale=1.0)  # fmt: skip
+                   c=3, scale=1.0, **PLAIN)  # fmt: skip
     assert error.value.status == _core.BAD_LABEL
     with pytest.raises(_core.KernelError):
         _core.call("xent_bwd", bits(dtype), x=x, labels=labels, lse=lse, dloss=lse, dx=dx, n=40,
-                   c=3, per_row=0, scale=1.0)  # fmt: skip
+                   c=3, per_row=0, scale=1.0, **PLAIN)  # fmt: skip
     assert np.all(lse == 7) and np.all(dx == 7) and total[0] == 7
+
+
+@pytest.mark.parametrize("c", [3, 10, 50])
+def test_weights_and_ignored_rows(isa, dtype, rng, guarded, c):
+    """The mean divides by the weights' sum; ignored rows count nothing, NaN or not."""
+    n, ignore = 37, c - 1
+    x, labels = logits(rng, n, c, dtype), rng.integers(0, c, n)
+    weight, keep = rng.uniform(0.5, 2, c).astype(dtype), labels != ignore
+    labels[~keep] = ignore
+    counts = np.where(keep, weight[labels], 0).astype(float)
+    clean = x.astype(np.longdouble)
+    onehot, p = np.eye(c)[labels], softmax(x)
+    losses = -counts * softmax(x, True)[np.arange(n), labels]
+    x[~keep, 0] = np.nan
+    out = {"lse": guarded(n, dtype), "losses": guarded(n, dtype), "total": guarded(1, dtype),
+           "dx": guarded((n, c), dtype)}  # fmt: skip
+    rows = {"labels": labels, "weight": weight, "n": n, "c": c, "ignore": ignore, "mean": 1}
+    _core.call("xent_fwd", bits(dtype), x=x, scale=0.5, **out, **rows)
+    bound = 4 * tolerance(clean.astype(dtype)) * (1 + np.abs(clean).max())
+    np.testing.assert_allclose(out["losses"], losses.astype(float), rtol=0, atol=bound)
+    total = float(0.5 * losses.sum() / counts.sum())
+    np.testing.assert_allclose(out["total"][0], total, rtol=0, atol=bound)
+    factor = (0.5 * counts / counts.sum())[:, None]
+    np.testing.assert_allclose(out["dx"], factor * (p - onehot), rtol=0, atol=bound / n)
+    dx, dloss = guarded((n, c), dtype), np.full(1, 3, dtype)
+    _core.call("xent_bwd", bits(dtype), x=x, lse=out["lse"], dloss=dloss, dx=dx, per_row=0,
+               scale=0.5, **rows)  # fmt: skip
+    np.testing.assert_allclose(dx, 3 * factor * (p - onehot), rtol=0, atol=4 * bound / n)
+    assert not out["dx"][~keep].any() and not dx[~keep].any() and not out["losses"][~keep].any()
+    labels[0] = c
+    with pytest.raises(_core.KernelError):
+        _core.call("nll_fwd", bits(dtype), x=x, losses=None, total=dloss, x_rs=c, scale=1.0, **rows)
+    assert dloss[0] == 3
 
 
 def test_threads_do_not_matter(isa, dtype, rng, threads, guarded):

@@ -30,6 +30,8 @@ LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.ReLU(), (3, 7)),
     (nn.Sigmoid(), (3, 7)),
     (nn.Tanh(), (3, 7)),
+    (nn.PReLU(3), (2, 3, 2, 2)),
+    (nn.Sequential(nn.Conv2d(2, 3, 3), nn.GELU(), nn.Flatten(), nn.LogSoftmax()), (2, 2, 4, 4)),
     (nn.Normalize([0.1, 0.2], [0.5, 2.0]), (2, 2, 3, 3)),
     (nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2)), (2, 2, 6, 6)),
     (nn.Sequential(nn.Conv2d(2, 3, 3, bias=False), nn.BatchNorm2d(3), nn.ReLU()), (3, 2, 4, 4)),
