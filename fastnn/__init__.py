@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from fastnn.nn.init import manual_seed
     from fastnn.ops.conv_algorithm import set_conv_algorithm
     from fastnn.ops.custom import custom_op
+    from fastnn.perceptron import Perceptron
     from fastnn.train import History, Trainer, value_and_grad
 
 __version__ = "0.1.0"
 
 __all__ = [
     "History",
+    "Perceptron",
     "Trainer",
     "custom_op",
     "data",
@@ -41,6 +43,7 @@ __all__ = [
 _PARTS = ("data", "nn", "ops", "optim", "train")  # the public packages
 _PLACES = {  # other public names: the module that has them
     "History": "fastnn.train",
+    "Perceptron": "fastnn.perceptron",
     "Trainer": "fastnn.train",
     "custom_op": "fastnn.ops.custom",
     "manual_seed": "fastnn.nn.init",
