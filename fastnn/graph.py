@@ -167,6 +167,27 @@ class Value:
     def __rmatmul__(self, other: Any) -> Any:
         return _ops().matmul(other, self)
 
+    def __gt__(self, other: Any) -> Any:
+        return _ops().greater(self, other)
+
+    def __lt__(self, other: Any) -> Any:
+        return _ops().less(self, other)
+
+    def __ge__(self, other: Any) -> Any:
+        return _ops().greater_equal(self, other)
+
+    def __le__(self, other: Any) -> Any:
+        return _ops().less_equal(self, other)
+
+    def __eq__(self, other: Any) -> Any:
+        """Elementwise; use `is` for the same value."""
+        return _ops().equal(self, other) if _is_numeric(other) else NotImplemented
+
+    def __ne__(self, other: Any) -> Any:
+        return _ops().not_equal(self, other) if _is_numeric(other) else NotImplemented
+
+    __hash__ = object.__hash__
+
     def __neg__(self) -> Any:
         return _ops().neg(self)
 
@@ -364,6 +385,11 @@ def topological(outputs: Iterable[Value]) -> list[Node]:
             stack.append((node, True))
             stack += [(v.node, False) for v in reversed(node.inputs) if v is not None]
     return order
+
+
+def _is_numeric(x: Any) -> bool:
+    """True for what a value can be compared with."""
+    return isinstance(x, (Value, Storage, np.ndarray, np.generic, int, float))
 
 
 def _ops() -> Any:

@@ -9,8 +9,8 @@
 #ifndef FNN_NORM_H
 #define FNN_NORM_H
 
+#include "lanes.h"
 #include "threads.h"
-#include "vec.h"
 
 enum {
     FOLD_ELEMENTS = 1024, /* a wide row's most */
@@ -73,16 +73,6 @@ typedef struct {
 typedef struct {
     V first, second;
 } terms;
-
-FNN_INLINE V load_lanes(const T *p, int64_t lanes) {
-    return lanes >= VL ? v_load(p) : v_load_n(p, lanes);
-}
-FNN_INLINE void store_lanes(T *p, V v, int64_t lanes) {
-    if (lanes >= VL)
-        v_store(p, v);
-    else
-        v_store_n(p, v, lanes);
-}
 
 /* What element `at` adds: SUM x; DEVIATIONS x - center and its square; GRADIENTS dy and
  * dy * (x - center). */

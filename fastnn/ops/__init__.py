@@ -22,7 +22,9 @@ from fastnn.ops.activation import (
     softsign,
     threshold,
 )
+from fastnn.ops.compare import equal, greater, greater_equal, less, less_equal, not_equal, where
 from fastnn.ops.conv import conv2d
+from fastnn.ops.conv_more import conv1d, conv_transpose1d, conv_transpose2d
 from fastnn.ops.cross_entropy import cross_entropy, multi_margin_loss, nll_loss
 from fastnn.ops.custom import custom_op
 from fastnn.ops.elementwise import (
@@ -46,8 +48,11 @@ from fastnn.ops.elementwise import (
     tanh,
 )
 from fastnn.ops.embedding import embedding
+from fastnn.ops.fold import col2im, im2col
+from fastnn.ops.group_norm import group_norm
 from fastnn.ops.index import getitem
 from fastnn.ops.join import chunk, concat, split, squeeze, stack, unsqueeze
+from fastnn.ops.layer_norm import layer_norm, rms_norm
 from fastnn.ops.load import normalize
 from fastnn.ops.loss import (
     binary_cross_entropy_with_logits,
@@ -62,57 +67,91 @@ from fastnn.ops.loss import (
 )
 from fastnn.ops.matmul import linear, matmul
 from fastnn.ops.norm import batch_norm
+from fastnn.ops.pad import pad
 from fastnn.ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d, min_pool2d
-from fastnn.ops.random import dropout
-from fastnn.ops.reduce import max, mean, min, sum
+from fastnn.ops.pool_more import (
+    adaptive_avg_pool1d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    avg_pool1d,
+    lp_pool1d,
+    lp_pool2d,
+    max_pool1d,
+    min_pool1d,
+)
+from fastnn.ops.random import dropout, dropout2d
+from fastnn.ops.reduce import max, mean, min, std, sum, var
 from fastnn.ops.rnn import recurrent
 from fastnn.ops.shape import broadcast_to, flatten, permute, reshape, transpose
 from fastnn.ops.softmax import log_softmax, softmax
+from fastnn.ops.upsample import interpolate
 
 cat = concat
 
 __all__ = [
     "abs",
+    "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
     "add",
+    "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
     "binary_cross_entropy_with_logits",
     "broadcast_to",
     "cat",
     "chunk",
+    "col2im",
     "concat",
+    "conv1d",
     "conv2d",
+    "conv_transpose1d",
+    "conv_transpose2d",
     "cosine_embedding_loss",
     "cross_entropy",
     "custom_op",
     "div",
     "dropout",
-    "embedding",
+    "dropout2d",
     "elu",
+    "embedding",
+    "equal",
     "erf",
     "exp",
     "flatten",
     "gelu",
     "getitem",
+    "greater",
+    "greater_equal",
+    "group_norm",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
     "heaviside",
     "hinge_loss",
     "huber_loss",
+    "im2col",
+    "interpolate",
     "kl_div",
     "l1_loss",
+    "layer_norm",
     "leaky_relu",
+    "less",
+    "less_equal",
     "linear",
     "log",
     "log_softmax",
+    "lp_pool1d",
+    "lp_pool2d",
     "matmul",
     "max",
+    "max_pool1d",
     "max_pool2d",
     "maximum",
     "mean",
     "min",
+    "min_pool1d",
     "min_pool2d",
     "minimum",
     "mish",
@@ -122,6 +161,8 @@ __all__ = [
     "neg",
     "nll_loss",
     "normalize",
+    "not_equal",
+    "pad",
     "permute",
     "pow",
     "prelu",
@@ -130,6 +171,7 @@ __all__ = [
     "relu",
     "relu6",
     "reshape",
+    "rms_norm",
     "selu",
     "sigmoid",
     "sign",
@@ -143,11 +185,14 @@ __all__ = [
     "square",
     "squeeze",
     "stack",
+    "std",
     "sub",
     "sum",
     "tanh",
     "threshold",
     "transpose",
     "unsqueeze",
+    "var",
+    "where",
     "xlogy",
 ]

@@ -11,7 +11,8 @@ from fastnn.graph import Array, Node, Shape, Value, apply
 from fastnn.layout import CHANNELS_LAST
 from fastnn.ops.conv_algorithm import WEIGHT_ORDER, choose
 from fastnn.ops.epilogue import act_code, finish
-from fastnn.ops.op import Example, Op, Spec, check_float, check_ndim, register
+from fastnn.ops.op import Example, Op, Spec, check_float, check_ndim, int_tuple, register
+from fastnn.ops.pad import named_padding
 
 if TYPE_CHECKING:
     from fastnn.plan.builder import Builder
@@ -149,7 +150,21 @@ class Conv2dGradData(Conv):
     def infer(
         self, dy: Value, w: Value, residual: Value | None = None, saved: Value | None = None
     ) -> list[Spec]:
-        return [((dy.shape[0], w.shape[1] * self.groups, *self.size), dy.dtype)]
+        dtype = check_float(self.name, x=dy, weight=w)
+        return [((dy.shape[0], w.shape[1] * self.groups, *self.size), dtype)]
+
+    def grad(self, node: Node, *douts: Value | None) -> Sequence[Value | None]:
+        """As conv_transpose2d: the other two passes with what was dx as the image."""
+        dy, w = node.inputs[:2]
+        (dx,) = douts
+        assert dy is not None and w is not None
+        back = apply(Conv2d(**self.geometry), dx, w)
+        if (
+            back.shape != dy.shape
+        ):  # output padding that reaches past a dilated kernel's last window
+            back = back[:, :, : dy.shape[2], : dy.shape[3]]
+        dw, _ = apply(Conv2dGradWeight(**self.geometry, kernel=w.shape[2:]), dx, dy)
+        return [back, dw, None, None][: len(node.inputs)]
 
     def lower(self, node: Node, b: Builder) -> None:
         dy, w, residual, saved = (*node.inputs, None, None)[:4]
@@ -266,12 +281,8 @@ def _cases(cls: type[Conv2d]) -> Iterable[tuple[Conv2d, Shape, Shape]]:
 
 def pair(op: str, name: str, value: Any, least: int) -> Pair:
     """An int or a pair of ints of at least `least`, as a pair; ValueError or TypeError otherwise."""
-    values = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
-    if len(values) != 2 or not all(isinstance(v, (int, np.integer)) for v in values):
-        raise TypeError(f"{op}: {name}: expected an int or a pair of ints, got {value!r}")
-    if min(values) < least:
-        raise ValueError(f"{op}: {name}: expected at least {least}, got {value!r}")
-    return int(values[0]), int(values[1])
+    first, second = int_tuple(op, name, value, least, 2)
+    return first, second
 
 
 def conv2d(
@@ -279,22 +290,20 @@ def conv2d(
     w: Any,
     b: Any = None,
     stride: int | Pair = 1,
-    padding: int | Pair = 0,
+    padding: int | Pair | str = 0,
     dilation: int | Pair = 1,
     groups: int = 1,
 ) -> Any:
     """2-D convolution (cross-correlation), as torch.nn.functional.conv2d.
 
     x (N, C, H, W), w (O, C/groups, kH, kW), b (O,) or None; returns (N, O, H', W') with
-    H' = floor((H + 2 padding - dilation (kH - 1) - 1) / stride) + 1. float32 or float64.
+    H' = floor((H + 2 padding - dilation (kH - 1) - 1) / stride) + 1. float32 or float64. padding may
+    be "valid" (none) or, with stride 1, "same" (H' = H; an odd one goes to the bottom and right).
     Raises ValueError or TypeError naming the argument that does not fit.
     """
     if groups < 1:
         raise ValueError(f"conv2d: groups: expected at least 1, got {groups}")
-    op = Conv2d(
-        stride=pair("conv2d", "stride", stride, 1),
-        padding=pair("conv2d", "padding", padding, 0),
-        dilation=pair("conv2d", "dilation", dilation, 1),
-        groups=groups,
-    )
-    return apply(op, x, w, b)
+    steps, gaps = pair("conv2d", "stride", stride, 1), pair("conv2d", "dilation", dilation, 1)
+    x, numbers = named_padding("conv2d", x, padding, w.shape[2:], steps, gaps)
+    edges = pair("conv2d", "padding", numbers, 0)
+    return apply(Conv2d(stride=steps, padding=edges, dilation=gaps, groups=groups), x, w, b)

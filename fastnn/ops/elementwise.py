@@ -207,6 +207,11 @@ def _masked(name: str) -> Callable[[Value, Value, Value, Value], tuple[Any, Any]
     return grad
 
 
+def _none(a: Value, b: Value, y: Value, dy: Value) -> tuple[Any, Any]:
+    """A comparison passes no gradient on."""
+    return None, None
+
+
 def _pow_grad(a: Value, b: Value, y: Value, dy: Value) -> tuple[Any, Any]:
     return mul(dy, mul(b, pow(a, sub(b, 1.0)))), mul(dy, mul(y, log(a)))
 
@@ -224,8 +229,8 @@ Div = declare_binary(
 Maximum = declare_binary("maximum", "max", np.maximum, _masked("maximum"))
 Minimum = declare_binary("minimum", "min", np.minimum, _masked("minimum"))
 Pow = declare_binary("pow", "pow", np.power, _pow_grad, positive=True)
-Greater = declare_binary("greater", "greater", lambda a, b: (a > b) * np.ones_like(a), None)
-Equal = declare_binary("equal", "equal", lambda a, b: (a == b) * np.ones_like(a), None)
+Greater = declare_binary("greater", "greater", lambda a, b: (a > b) * np.ones_like(a), _none)
+Equal = declare_binary("equal", "equal", lambda a, b: (a == b) * np.ones_like(a), _none)
 ReluGrad = declare_binary("relu_grad", "relu_grad", lambda y, dy: np.where(y > 0, dy, 0 * dy), None)
 SigmoidGrad = declare_binary("sigmoid_grad", "sigmoid_grad", lambda y, dy: dy * y * (1 - y), None)
 TanhGrad = declare_binary("tanh_grad", "tanh_grad", lambda y, dy: dy * (1 - y * y), None)

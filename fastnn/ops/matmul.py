@@ -167,13 +167,19 @@ def matmul(a: Any, b: Any, out: Array | None = None) -> Any:
     """The matrix product a @ b over the last two dimensions, the others broadcasting.
 
     a (..., m, k), b (..., k, n), both float32 or both float64. `out`: an array that takes the result
-    (arrays only). Raises ValueError if the inner sizes differ, TypeError for other dtypes.
+    (arrays only). A vector a is one row and a vector b one column, which the result does not have.
+    Raises ValueError if the inner sizes differ, TypeError for other dtypes.
     """
     if type(a) is np.ndarray and type(b) is np.ndarray and a.ndim == b.ndim == 2:
         into = np.empty((a.shape[0], b.shape[1]), a.dtype) if out is None else out
         if _core.product(a, b, into):  # a small one: the way through a plan would cost more
             return into
-    y = apply(MatMul(), a, b)
+    row, column = np.ndim(a) == 1, np.ndim(b) == 1
+    left = reshape(a, (1, *a.shape)) if row else a
+    right = reshape(b, (*b.shape, 1)) if column else b
+    y = apply(MatMul(), left, right)
+    if row or column:
+        y = reshape(y, (*y.shape[:-2], *y.shape[-2:-1][row:], *y.shape[-1:][column:]))
     if out is None:
         return y
     if out.shape != y.shape or out.dtype != y.dtype:

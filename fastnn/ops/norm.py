@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.graph import Array, Node, Value, apply
-from fastnn.layout import CHANNELS_LAST
 from fastnn.ops import elementwise as ew
 from fastnn.ops.epilogue import act_code, finish
 from fastnn.ops.op import Example, Op, Spec, check_float, check_ndim, register
@@ -29,11 +28,11 @@ class Norm(Op):
     @staticmethod
     def order(x: Value) -> tuple[int, ...]:
         """Channels innermost."""
-        return CHANNELS_LAST if x.ndim == 4 else (0, 1)
+        return (0, *range(2, x.ndim), 1)
 
     def check(self, x: Value, **vectors: Value | None) -> np.dtype[Any]:
-        """x is (N, C) or (N, C, H, W), every vector (C,)."""
-        check_ndim("batch_norm", "x", x, 2, 4)
+        """x is (N, C), (N, C, L) or (N, C, H, W), every vector (C,)."""
+        check_ndim("batch_norm", "x", x, 2, 3, 4)
         for name, v in vectors.items():
             if v is not None and v.shape != x.shape[1:2]:
                 raise ValueError(f"batch_norm: {name}: expected {x.shape[1:2]}, got {v.shape}")
@@ -114,6 +113,7 @@ class BatchNormTrain(Norm):
             yield Example(cls(), (2, n, 3, 4), (n,), (n,))
             yield Example(cls(), (n + 1, 3), (3,), (3,))
         yield Example(cls(eps=0.1), (5, 4))
+        yield Example(cls(), (3, 4, 7), (4,), (4,))
         yield Example(cls(act="relu"), (5, 4), (4,), (4,), (5, 4))
 
 
@@ -260,7 +260,7 @@ def batch_norm(
     training: bool = False,
     eps: float = 1e-5,
 ) -> Any:
-    """Normalise each channel of x (N, C) or (N, C, H, W): (x - mean) / sqrt(var + eps) * weight + bias.
+    """Normalise each channel of x (N, C, ...): (x - mean) / sqrt(var + eps) * weight + bias.
 
     training: with the batch's own mean and biased variance; else with the running ones, which must be
     given. Vectors are (C,). Raises ValueError naming what does not fit.

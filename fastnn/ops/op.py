@@ -159,6 +159,21 @@ def check_ndim(op: str, name: str, value: Any, *allowed: int) -> None:
         raise ValueError(f"{op}: {name}: expected {expected} dimensions, got shape {value.shape}")
 
 
+def int_tuple(op: str, name: str, value: Any, least: int, count: int) -> tuple[int, ...]:
+    """An int, or `count` ints, of at least `least` as a tuple; ValueError or TypeError otherwise."""
+    alone = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    try:
+        values = (value,) * count if alone else tuple(value)
+    except TypeError:
+        values = ()
+    if len(values) != count or not all(isinstance(v, (int, np.integer)) for v in values):
+        wanted = {1: "an int", 2: "an int or a pair of ints"}.get(count, f"{count} ints")
+        raise TypeError(f"{op}: {name}: expected {wanted}, got {value!r}")
+    if min(values) < least:
+        raise ValueError(f"{op}: {name}: expected at least {least}, got {value!r}")
+    return tuple(int(v) for v in values)
+
+
 def broadcast(op: str, *shapes: Shape) -> Shape:
     """NumPy's broadcast of shapes; ValueError shows them."""
     try:

@@ -196,6 +196,7 @@ def _cases(cls: type[Pool]) -> Iterable[tuple[Pool, Shape]]:
     yield cls(mode="avg", kernel=(3, 3), padding=(1, 1), count_include_pad=False), (2, 3, 5, 5)
     for size in ((1, 1), (2, 3), (7, 7)):
         yield cls(mode="avg", adaptive=size), (2, 5, 7, 8)
+    yield cls(mode="max", adaptive=(2, 3)), (2, 17, 7, 8)
 
 
 def _pool(

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastnn.graph import Node, Value, apply, next_key
+import numpy as np
+
+from fastnn.graph import Node, Storage, Value, apply, next_key, storage_value, traced_dtype
+from fastnn.ops import elementwise as ew
 from fastnn.ops.op import Example, Op, Spec, check_float, register
 
 if TYPE_CHECKING:
@@ -51,3 +54,17 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
     if not training or p == 0:
         return x
     return apply(Dropout(p=float(p), key_number=next_key()), x)
+
+
+def dropout2d(x: Any, p: float = 0.5, training: bool = True) -> Any:
+    """Zero whole channels of x (N, C, ...) with probability p and scale the others, when training.
+
+    As torch.nn.functional.dropout2d, over any number of spatial dimensions.
+    """
+    if len(x.shape) < 2:
+        raise ValueError(f"dropout2d: x: expected (N, C, ...), got shape {tuple(x.shape)}")
+    ones: Any = np.ones((*x.shape[:2], *[1] * (len(x.shape) - 2)), x.dtype)
+    if isinstance(x, Value):
+        ones = storage_value(Storage(ones.astype(traced_dtype() or x.dtype)))
+    mask = dropout(ones, p, training)
+    return x if mask is ones else ew.mul(x, mask)

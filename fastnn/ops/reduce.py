@@ -163,6 +163,24 @@ def mean(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False
     return _reduce(Sum, x, axis, keepdims, 1.0 / count if count else float("nan"))
 
 
+def var(
+    x: Any, axis: int | Sequence[int] | None = None, correction: int = 1, keepdims: bool = False
+) -> Any:
+    """The variance over `axis`, divided by count - correction; 1 by default, as in PyTorch."""
+    axes = _axes("var", x, axis)
+    count = int(np.prod([x.shape[d] for d in axes], dtype=np.int64))
+    off = ew.sub(x, mean(x, axes, keepdims=True))
+    scale = 1.0 / (count - correction) if count > correction else float("nan")
+    return _reduce(Sum, ew.square(off), axes, keepdims, scale)
+
+
+def std(
+    x: Any, axis: int | Sequence[int] | None = None, correction: int = 1, keepdims: bool = False
+) -> Any:
+    """The square root of the variance; see var."""
+    return ew.sqrt(var(x, axis, correction, keepdims))
+
+
 def max(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
     """The largest element over `axis`; NaN wins; equal ones share the gradient."""
     return _reduce(Max, x, axis, keepdims)

@@ -62,7 +62,7 @@ def fuse(outputs: Sequence[Value]) -> Fused:
     for old in order:
         node = old
         inputs = tuple(None if v is None else now[v] for v in node.inputs)
-        if inputs != node.inputs:
+        if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
             node = Node(node.op, inputs, _specs(node), node.line)
             now.replace(old.outputs, node.outputs, uses)
         for rule in RULES:

@@ -95,7 +95,7 @@ def differentiable() -> Iterator[Any]:
 
 def is_fused(example: Example) -> bool:
     """Only plans make these nodes, after differentiation."""
-    kinds = ("matmul", "conv2d", "batch_norm_train", "batch_norm_apply")
+    kinds = ("matmul", "conv2d", "conv2d_grad_data", "batch_norm_train", "batch_norm_apply")
     fused = getattr(example.op, "act", "") or len(example.inputs) > 3
     return bool(fused) and example.op.name in kinds
 

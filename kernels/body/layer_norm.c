@@ -1,0 +1,204 @@
+/* Layer norm and RMS norm over rows of c, forward and backward.
+ *
+ * With m the row's mean (0 for RMS) and r = 1 / sqrt(mean of (x - m)^2 + eps), xhat = (x - m) * r:
+ * y = xhat * gamma + beta; with g = dy * gamma, dx = r * (g - mean(g) - xhat * mean(g * xhat)),
+ * without mean(g) for RMS. A row's sums are joined in double every BLOCK elements, dgamma's and
+ * dbeta's every BLOCK_ROWS rows, and then task by task.
+ */
+#define FNN_DEF "def/layer_norm.def"
+#include "args.h"
+
+#include "lanes.h"
+#include "threads.h"
+#include <math.h>
+
+enum { BLOCK = 1024, BLOCK_ROWS = 256, TASK_ELEMENTS = 8192, MOST_TASKS = 64 };
+
+typedef struct {
+    int64_t rows, tasks;
+} cutting;
+
+static cutting cut(int64_t n, int64_t c) {
+    int64_t rows = TASK_ELEMENTS / (c ? c : 1), most = (n + MOST_TASKS - 1) / MOST_TASKS;
+    if (rows < most) rows = most;
+    if (rows < 1) rows = 1;
+    return (cutting){rows, (n + rows - 1) / rows};
+}
+
+/* --- forward --------------------------------------------------------------------------------- */
+
+FNN_INLINE V term(const T *x, V center, int square, int64_t lanes) {
+    V v = load_lanes(x, lanes);
+    if (!square) return v;
+    v -= center;
+    if (lanes < VL) v = cut_lanes(v, lanes);
+    return v * v;
+}
+
+/* The sum of x, or of (x - center)^2. */
+FNN_INLINE double row_sum(const T *x, int64_t c, T center, int square) {
+    V m = v_set1(center);
+    double total = 0;
+    for (int64_t from = 0; from < c; from += BLOCK) {
+        int64_t to = from + BLOCK < c ? from + BLOCK : c, j = from;
+        V acc[4] = {{0}};
+        for (; j + 4 * VL <= to; j += 4 * VL)
+#pragma GCC unroll 4
+            for (int k = 0; k < 4; k++) acc[k] += term(x + j + k * VL, m, square, VL);
+        for (; j < to; j += VL) acc[0] += term(x + j, m, square, to - j);
+        total += v_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
+    }
+    return total;
+}
+
+typedef struct {
+    const fnn_layer_norm_fwd_args *a;
+    cutting cut;
+} forward_job;
+
+static void forward_row(const fnn_layer_norm_fwd_args *a, int64_t row) {
+    int64_t c = a->c;
+    const T *x = (const T *)a->x + row * c, *gamma = a->gamma, *beta = a->beta;
+    T *y = (T *)a->y + row * c;
+    T mean = a->rms ? 0 : (T)(row_sum(x, c, 0, 0) / (double)c);
+    T rstd = (T)(1 / sqrt(row_sum(x, c, mean, 1) / (double)c + a->eps));
+    if (a->mean) ((T *)a->mean)[row] = mean;
+    if (a->rstd) ((T *)a->rstd)[row] = rstd;
+    V m = v_set1(mean), r = v_set1(rstd);
+    for (int64_t j = 0; j < c; j += VL) {
+        int64_t lanes = c - j;
+        V v = (load_lanes(x + j, lanes) - m) * r;
+        if (gamma) v *= load_lanes(gamma + j, lanes);
+        if (beta) v += load_lanes(beta + j, lanes);
+        store_lanes(y + j, v, lanes);
+    }
+}
+
+static void forward_task(void *ctx, int64_t task) {
+    const forward_job *f = ctx;
+    int64_t from = task * f->cut.rows, to = from + f->cut.rows;
+    for (int64_t row = from; row < to && row < f->a->n; row++) forward_row(f->a, row);
+}
+
+int FNN_SYM(layer_norm_fwd)(const fnn_layer_norm_fwd_args *a) {
+    forward_job f = {a, cut(a->n, a->c)};
+    if (a->c > 0) fnn_parallel(f.cut.tasks, 0.3 * (double)(a->n * a->c), forward_task, &f);
+    return FNN_OK;
+}
+
+/* --- backward -------------------------------------------------------------------------------- */
+
+/* A task's sums for dgamma and dbeta: in double, and those of some rows in T. */
+typedef struct {
+    double *gamma, *beta;
+    T *rows_gamma, *rows_beta;
+} slot;
+
+static int64_t slot_bytes(int64_t c) {
+    return (2 * c * (int64_t)(sizeof(double) + sizeof(T)) + 63) & ~(int64_t)63;
+}
+
+static slot slot_at(const fnn_layer_norm_bwd_args *a, int64_t task) {
+    double *d = (double *)((char *)a->work + task * slot_bytes(a->c));
+    T *t = (T *)(d + 2 * a->c);
+    return (slot){d, d + a->c, t, t + a->c};
+}
+
+typedef struct {
+    const fnn_layer_norm_bwd_args *a;
+    cutting cut;
+    int sums; /* dgamma or dbeta are wanted */
+} backward_job;
+
+typedef struct {
+    V m, r, g_sum, gx_sum;
+} row_state;
+
+/* Elements j..j+lanes of a row: adds to its sums and, where wanted, to those over rows. */
+FNN_INLINE void add_terms(const backward_job *job, const slot *s, const T *x, const T *dy,
+                          int64_t j, int64_t lanes, row_state *state) {
+    const T *gamma = job->a->gamma;
+    V g = load_lanes(dy + j, lanes);
+    V xhat = (load_lanes(x + j, lanes) - state->m) * state->r, gx = g * xhat;
+    if (job->sums) {
+        store_lanes(s->rows_gamma + j, load_lanes(s->rows_gamma + j, lanes) + gx, lanes);
+        store_lanes(s->rows_beta + j, load_lanes(s->rows_beta + j, lanes) + g, lanes);
+    }
+    if (gamma) {
+        V scale = load_lanes(gamma + j, lanes);
+        g *= scale, gx *= scale;
+    }
+    if (lanes < VL) gx = cut_lanes(gx, lanes); /* NaN * 0 */
+    state->g_sum += g, state->gx_sum += gx;
+}
+
+static void backward_row(const backward_job *job, const slot *s, int64_t row) {
+    const fnn_layer_norm_bwd_args *a = job->a;
+    int64_t c = a->c;
+    const T *x = (const T *)a->x + row * c, *dy = (const T *)a->dy + row * c, *gamma = a->gamma;
+    row_state state = {.m = v_set1(a->rms ? 0 : ((const T *)a->mean)[row]),
+                       .r = v_set1(((const T *)a->rstd)[row])};
+    double g_sum = 0, gx_sum = 0;
+    for (int64_t from = 0; from < c; from += BLOCK) {
+        int64_t to = from + BLOCK < c ? from + BLOCK : c, j = from;
+        state.g_sum = state.gx_sum = (V){0};
+        for (; j + VL <= to; j += VL) add_terms(job, s, x, dy, j, VL, &state);
+        if (j < to) add_terms(job, s, x, dy, j, to - j, &state);
+        g_sum += v_sum(state.g_sum), gx_sum += v_sum(state.gx_sum);
+    }
+    if (!a->dx) return;
+    T *dx = (T *)a->dx + row * c;
+    V g_mean = v_set1(a->rms ? 0 : (T)(g_sum / (double)c));
+    V gx_mean = v_set1((T)(gx_sum / (double)c));
+    for (int64_t j = 0; j < c; j += VL) {
+        int64_t lanes = c - j;
+        V g = load_lanes(dy + j, lanes);
+        V xhat = (load_lanes(x + j, lanes) - state.m) * state.r;
+        if (gamma) g *= load_lanes(gamma + j, lanes);
+        store_lanes(dx + j, ((g - g_mean) - xhat * gx_mean) * state.r, lanes);
+    }
+}
+
+/* Moves what some rows summed in T to the task's sums. */
+static void move_rows(const slot *s, int64_t c) {
+    for (int64_t j = 0; j < c; j++) s->gamma[j] += (double)s->rows_gamma[j];
+    for (int64_t j = 0; j < c; j++) s->beta[j] += (double)s->rows_beta[j];
+    memset(s->rows_gamma, 0, (size_t)(2 * c) * sizeof(T)); /* rows_beta follows */
+}
+
+static void backward_task(void *ctx, int64_t task) {
+    const backward_job *job = ctx;
+    int64_t from = task * job->cut.rows, to = from + job->cut.rows;
+    if (to > job->a->n) to = job->a->n;
+    slot s = slot_at(job->a, task);
+    if (job->sums) memset(s.gamma, 0, (size_t)slot_bytes(job->a->c));
+    for (int64_t row = from; row < to; row++) {
+        backward_row(job, &s, row);
+        if (job->sums && ((row - from) % BLOCK_ROWS == BLOCK_ROWS - 1 || row == to - 1))
+            move_rows(&s, job->a->c);
+    }
+}
+
+int64_t FNN_SYM(layer_norm_bwd_size)(const fnn_layer_norm_bwd_args *a) {
+    int64_t tasks = cut(a->n, a->c).tasks;
+    return (tasks > 0 ? tasks : 1) * slot_bytes(a->c);
+}
+
+int FNN_SYM(layer_norm_bwd)(const fnn_layer_norm_bwd_args *a) {
+    backward_job job = {.a = a, .cut = cut(a->n, a->c), .sums = a->dgamma || a->dbeta};
+    T *dgamma = a->dgamma, *dbeta = a->dbeta;
+    if (a->c == 0) return FNN_OK;
+    fnn_parallel(job.cut.tasks, 0.5 * (double)(a->n * a->c), backward_task, &job);
+    if (!job.sums) return FNN_OK;
+    slot all = slot_at(a, 0);
+    if (job.cut.tasks == 0) memset(all.gamma, 0, (size_t)slot_bytes(a->c));
+    for (int64_t t = 1; t < job.cut.tasks; t++) {
+        slot s = slot_at(a, t);
+        for (int64_t j = 0; j < 2 * a->c; j++) all.gamma[j] += s.gamma[j]; /* beta follows */
+    }
+    for (int64_t j = 0; j < a->c; j++) {
+        if (dgamma) dgamma[j] = (T)all.gamma[j];
+        if (dbeta) dbeta[j] = (T)all.beta[j];
+    }
+    return FNN_OK;
+}
