@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from fastnn import ops
 from fastnn.nn.init import fan_in_uniform
@@ -50,19 +50,31 @@ class Flatten(Module):
         return f"start_dim={self.start_dim}"
 
 
-class Dropout(Module):
-    """In training, zero each element with probability p and scale the others by 1 / (1 - p)."""
+class _Dropout(Module):
+    function: ClassVar[Any]
 
     def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p <= 1:
-            raise ValueError(f"Dropout: p: expected a probability, got {p!r}")
+            raise ValueError(f"{type(self).__name__}: p: expected a probability, got {p!r}")
         self.p = float(p)
 
     def forward(self, x: Any) -> Any:
-        return ops.dropout(x, self.p, self.training)
+        return type(self).function(x, self.p, self.training)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+class Dropout(_Dropout):
+    """In training, zero each element with probability p and scale the others by 1 / (1 - p)."""
+
+    function = staticmethod(ops.dropout)
+
+
+class Dropout2d(_Dropout):
+    """In training, zero each channel (N, C, ...) with probability p and scale the others."""
+
+    function = staticmethod(ops.dropout2d)
 
 
 class Identity(Module):

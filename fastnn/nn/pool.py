@@ -1,32 +1,50 @@
-"""Pooling layers over images (N, C, H, W)."""
+"""Pooling layers over sequences (N, C, L) and images (N, C, H, W)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from fastnn import ops
 from fastnn.nn.module import Module
-from fastnn.ops.conv import Pair, pair
+from fastnn.ops.op import int_tuple
+
+Size = int | Sequence[int]
 
 
-class _ExtremePool2d(Module):
-    """What max and min pooling share."""
+class _Pool(Module):
+    """Windows of kernel_size every `stride` elements, kernel_size by default."""
 
+    dims: ClassVar[int]
     function: ClassVar[Any]
+
+    def __init__(self, kernel_size: Size, stride: Size | None = None) -> None:
+        self.kernel_size = self._sizes("kernel_size", kernel_size)
+        self.stride = self.kernel_size if stride is None else self._sizes("stride", stride)
+
+    def _sizes(self, name: str, size: Size, least: int = 1) -> tuple[int, ...]:
+        return int_tuple(type(self).__name__, name, size, least, self.dims)
+
+    def extra_repr(self) -> str:
+        parts = [f"kernel_size={self.kernel_size}", f"stride={self.stride}"]
+        parts += [f"{k}={vars(self)[k]}" for k in ("padding", "norm_type") if k in vars(self)]
+        return ", ".join(parts)
+
+
+class _ExtremePool(_Pool):
+    """What max and min pooling share."""
 
     def __init__(
         self,
-        kernel_size: int | Pair,
-        stride: int | Pair | None = None,
-        padding: int | Pair = 0,
-        dilation: int | Pair = 1,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
         ceil_mode: bool = False,
     ) -> None:
-        name = type(self).__name__
-        self.kernel_size = pair(name, "kernel_size", kernel_size, 1)
-        self.stride = self.kernel_size if stride is None else pair(name, "stride", stride, 1)
-        self.padding = pair(name, "padding", padding, 0)
-        self.dilation = pair(name, "dilation", dilation, 1)
+        super().__init__(kernel_size, stride)
+        self.padding = self._sizes("padding", padding, 0)
+        self.dilation = self._sizes("dilation", dilation)
         self.ceil_mode = bool(ceil_mode)
 
     def forward(self, x: Any) -> Any:
@@ -34,40 +52,48 @@ class _ExtremePool2d(Module):
             x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
         )
 
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+class MaxPool1d(_ExtremePool):
+    """The largest of each window of a sequence, as torch.nn.MaxPool1d."""
+
+    dims, function = 1, staticmethod(ops.max_pool1d)
 
 
-class MaxPool2d(_ExtremePool2d):
+class MaxPool2d(_ExtremePool):
     """The largest of each window, as torch.nn.MaxPool2d."""
 
-    function = staticmethod(ops.max_pool2d)
+    dims, function = 2, staticmethod(ops.max_pool2d)
 
 
-class MinPool2d(_ExtremePool2d):
+class MinPool1d(_ExtremePool):
+    """The smallest of each window of a sequence."""
+
+    dims, function = 1, staticmethod(ops.min_pool1d)
+
+
+class MinPool2d(_ExtremePool):
     """The smallest of each window."""
 
-    function = staticmethod(ops.min_pool2d)
+    dims, function = 2, staticmethod(ops.min_pool2d)
 
 
-class AvgPool2d(Module):
-    """The mean of each window, as torch.nn.AvgPool2d."""
+class _AvgPool(_Pool):
+    """The mean of each window."""
 
     def __init__(
         self,
-        kernel_size: int | Pair,
-        stride: int | Pair | None = None,
-        padding: int | Pair = 0,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
-        self.kernel_size = pair("AvgPool2d", "kernel_size", kernel_size, 1)
-        self.stride = self.kernel_size if stride is None else pair("AvgPool2d", "stride", stride, 1)
-        self.padding = pair("AvgPool2d", "padding", padding, 0)
+        super().__init__(kernel_size, stride)
+        self.padding = self._sizes("padding", padding, 0)
         self.ceil_mode, self.count_include_pad = bool(ceil_mode), bool(count_include_pad)
 
     def forward(self, x: Any) -> Any:
-        return ops.avg_pool2d(
+        return type(self).function(
             x,
             self.kernel_size,
             self.stride,
@@ -76,18 +102,87 @@ class AvgPool2d(Module):
             self.count_include_pad,
         )
 
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+class AvgPool1d(_AvgPool):
+    """The mean of each window of a sequence, as torch.nn.AvgPool1d."""
+
+    dims, function = 1, staticmethod(ops.avg_pool1d)
 
 
-class AdaptiveAvgPool2d(Module):
-    """Means of windows that cut the image into output_size rows and columns; 1 is global pooling."""
+class AvgPool2d(_AvgPool):
+    """The mean of each window, as torch.nn.AvgPool2d."""
 
-    def __init__(self, output_size: int | Pair) -> None:
-        self.output_size = pair("AdaptiveAvgPool2d", "output_size", output_size, 1)
+    dims, function = 2, staticmethod(ops.avg_pool2d)
+
+
+class _LPPool(_Pool):
+    """(sum of |x|^p)^(1/p) over each window, p = norm_type."""
+
+    def __init__(
+        self,
+        norm_type: float,
+        kernel_size: Size,
+        stride: Size | None = None,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__(kernel_size, stride)
+        if not norm_type > 0:
+            raise ValueError(
+                f"{type(self).__name__}: norm_type: expected a number > 0, got {norm_type!r}"
+            )
+        self.norm_type, self.ceil_mode = float(norm_type), bool(ceil_mode)
 
     def forward(self, x: Any) -> Any:
-        return ops.adaptive_avg_pool2d(x, self.output_size)
+        return type(self).function(x, self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
+
+
+class LPPool1d(_LPPool):
+    """Power averages over windows of a sequence, as torch.nn.LPPool1d; see ops.lp_pool2d."""
+
+    dims, function = 1, staticmethod(ops.lp_pool1d)
+
+
+class LPPool2d(_LPPool):
+    """Power averages over windows, as torch.nn.LPPool2d; see ops.lp_pool2d."""
+
+    dims, function = 2, staticmethod(ops.lp_pool2d)
+
+
+class _AdaptivePool(Module):
+    """Windows that cut the input into output_size pieces a dimension; 1 is global pooling."""
+
+    dims: ClassVar[int]
+    function: ClassVar[Any]
+
+    def __init__(self, output_size: Size) -> None:
+        self.output_size = int_tuple(type(self).__name__, "output_size", output_size, 1, self.dims)
+
+    def forward(self, x: Any) -> Any:
+        return type(self).function(x, self.output_size)
 
     def extra_repr(self) -> str:
         return f"output_size={self.output_size}"
+
+
+class AdaptiveAvgPool1d(_AdaptivePool):
+    """Means of output_size windows that cut the sequence; 1 is global pooling."""
+
+    dims, function = 1, staticmethod(ops.adaptive_avg_pool1d)
+
+
+class AdaptiveAvgPool2d(_AdaptivePool):
+    """Means of windows that cut the image into output_size rows and columns; 1 is global pooling."""
+
+    dims, function = 2, staticmethod(ops.adaptive_avg_pool2d)
+
+
+class AdaptiveMaxPool1d(_AdaptivePool):
+    """Maxima of output_size windows that cut the sequence; 1 is global pooling."""
+
+    dims, function = 1, staticmethod(ops.adaptive_max_pool1d)
+
+
+class AdaptiveMaxPool2d(_AdaptivePool):
+    """Maxima of windows that cut the image into output_size rows and columns; 1 is global pooling."""
+
+    dims, function = 2, staticmethod(ops.adaptive_max_pool2d)
