@@ -74,6 +74,7 @@ from fastnn.nn.pool import (
     MinPool1d,
     MinPool2d,
 )
+from fastnn.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from fastnn.nn.shape import (
     CircularPad2d,
     ConstantPad2d,
@@ -86,6 +87,9 @@ from fastnn.nn.shape import (
 )
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool1d",
@@ -126,6 +130,7 @@ __all__ = [
     "Identity",
     "LPPool1d",
     "LPPool2d",
+    "LSTMCell",
     "LayerNorm",
     "Linear",
     "LogSoftmax",
@@ -141,8 +146,8 @@ __all__ = [
     "Normalize",
     "PReLU",
     "Parameter",
-    "RNNCell",
     "RMSNorm",
+    "RNNCell",
     "ReLU",
     "ReLU6",
     "ReflectionPad2d",

@@ -69,7 +69,6 @@ from fastnn.ops.matmul import linear, matmul
 from fastnn.ops.norm import batch_norm
 from fastnn.ops.pad import pad
 from fastnn.ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d, min_pool2d
-from fastnn.ops.rnn import recurrent
 from fastnn.ops.pool_more import (
     adaptive_avg_pool1d,
     adaptive_max_pool1d,

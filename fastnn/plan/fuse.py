@@ -7,6 +7,7 @@ one consumer. The rules, each of which pays in the benchmarks:
 2. addition to the result of conv2d, batch_norm       -> its residual
 3. activation gradient of matmul, conv2d_grad_data    -> its epilogue, from the saved output
 4. ReLU gradient of max-pool's or batch norm's output -> a mask inside the backward kernel
+5. batch norm with given statistics after conv2d      -> other weights and bias for it
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from fastnn.ops.matmul import MatMul
 from fastnn.ops.norm import BatchNormApply, BatchNormGrad, BatchNormTrain
 from fastnn.ops.op import Op
 from fastnn.ops.pool import Pool, PoolGrad
+from fastnn.ops.shape import reshape
 
 # Producers with an activation epilogue, and the position of their residual input.
 RESIDUAL = {MatMul: 3, Conv2d: 3, Conv2dGradData: 2, BatchNormTrain: 3, BatchNormApply: 5}
@@ -173,6 +175,27 @@ def masked(node: Node, uses: Uses) -> Match | None:
     return None
 
 
+def folded(node: Node, uses: Uses) -> Match | None:
+    """Rule 5, where there are more activations to pass over than weights to scale at each run."""
+    if not isinstance(node.op, BatchNormApply) or node.op.act or _has(node, 5):
+        return None
+    producer = _single(node.inputs[0], uses, Conv2d)
+    if producer is None or producer.op.act or _has(producer, 3):  # type: ignore[attr-defined]
+        return None
+    (x, w, bias), (_, mean, var, gamma, beta) = (
+        (*n.inputs, None, None, None)[:count] for n, count in ((producer, 3), (node, 5))
+    )
+    assert w is not None and mean is not None and var is not None
+    if node.outputs[0].size <= w.size:
+        return None
+    scale: Value = ew.reciprocal(ew.sqrt(ew.add(var, node.op.eps)))
+    scale = scale if gamma is None else ew.mul(scale, gamma)
+    shift: Value = ew.mul(ew.neg(mean) if bias is None else ew.sub(bias, mean), scale)
+    shift = shift if beta is None else ew.add(shift, beta)
+    weight: Value = ew.mul(w, reshape(scale, (-1, 1, 1, 1)))
+    return node, Node(producer.op, (x, weight, shift), _specs(node), producer.line)
+
+
 def _depends(value: Value, node: Node) -> bool:
     """True if `value` is computed from `node`'s outputs."""
     return any(n is node for n in topological([value]))
@@ -183,4 +206,5 @@ RULES: list[Callable[[Node, Uses], Match | None]] = [
     residual,
     activation_grad,
     masked,
+    folded,
 ]

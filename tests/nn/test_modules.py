@@ -166,6 +166,17 @@ def test_dropout_by_mode() -> None:
     np.testing.assert_array_equal(layer.eval()(x), x)
 
 
+def test_dropout2d_takes_whole_channels() -> None:
+    layer = nn.Dropout2d(0.25)
+    y = layer(np.ones((60, 70, 2, 3), np.float32))
+    np.testing.assert_array_equal(y, np.broadcast_to(y[:, :, :1, :1], y.shape))
+    zeros = (y[:, :, 0, 0] == 0).mean()
+    assert abs(zeros - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 4200)
+    assert set(np.unique(y)) == {np.float32(0), np.float32(1 / 0.75)}
+    x = np.ones((2, 3, 4), np.float32)
+    np.testing.assert_array_equal(layer.eval()(x), x)
+
+
 def test_batch_norm_matches_its_formula_and_tracks() -> None:
     layer = nn.BatchNorm2d(3, momentum=0.5)
     x = np.random.default_rng(0).standard_normal((4, 3, 5, 6)).astype(np.float32) * 3 + 1
@@ -200,6 +211,16 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
     (lambda: nn.MaxPool2d(2)(np.zeros((3, 4))), ValueError, "4 dimensions"),
     (lambda: nn.MaxPool2d(2, padding=2)(np.zeros((1, 1, 4, 4))), ValueError, "padding"),
     (lambda: nn.BatchNorm2d(3)(np.zeros((1, 3, 1, 1))), ValueError, "one value per channel"),
+    (lambda: nn.LayerNorm((3, 0)), ValueError, "normalized_shape"),
+    (lambda: nn.LayerNorm((3, 4))(np.zeros((2, 4))), ValueError, r"last sizes \(3, 4\)"),
+    (lambda: nn.GroupNorm(2, 3), ValueError, "num_groups"),
+    (lambda: nn.GroupNorm(2, 4)(np.zeros((2, 3, 4))), ValueError, "4 channels"),
+    (lambda: nn.LPPool2d(0, 2), ValueError, "norm_type"),
+    (lambda: nn.Upsample(), ValueError, "one of the two"),
+    (lambda: nn.Upsample(2, mode="cubic")(np.zeros((1, 1, 2))), ValueError, "mode"),
+    (lambda: nn.Upsample(2, mode="linear")(np.zeros((1, 1, 2, 2))), ValueError, "3 dimensions"),
+    (lambda: nn.Unflatten(1, (2, 4))(np.zeros((1, 6))), ValueError, "unflattened_size"),
+    (lambda: nn.ZeroPad2d(1)(np.zeros((1, 1, 2))), ValueError, "4 dimensions"),
     (lambda: nn.Linear(3, 4).to("int32"), TypeError, "dtype"),
     (lambda: nn.Module()(np.zeros(3)), NotImplementedError, "forward"),
 ]
