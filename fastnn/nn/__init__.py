@@ -23,17 +23,9 @@ from fastnn.nn.activation import (
     Threshold,
 )
 from fastnn.nn.container import Sequential
-from fastnn.nn.conv import Conv2d
-from fastnn.nn.embedding import Embedding
 from fastnn.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
-from fastnn.nn.layers import (
-    Dropout,
-    Dropout2d,
-    Flatten,
-    Identity,
-    Linear,
-    Normalize,
-)
+from fastnn.nn.embedding import Embedding
+from fastnn.nn.layers import Dropout, Dropout2d, Flatten, Identity, Linear, Normalize
 from fastnn.nn.loss import (
     BCEWithLogitsLoss,
     CosineEmbeddingLoss,
@@ -48,17 +40,6 @@ from fastnn.nn.loss import (
     SmoothL1Loss,
 )
 from fastnn.nn.module import Buffer, Module, Parameter
-from fastnn.nn.norm import BatchNorm1d, BatchNorm2d
-from fastnn.nn.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d, MinPool2d
-from fastnn.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
-
-__all__ = [
-    "ELU",
-    "GELU",
-    "GRU",
-    "LSTM",
-    "RNN",
-    "SELU",
 from fastnn.nn.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
 from fastnn.nn.pool import (
     AdaptiveAvgPool1d,
@@ -87,9 +68,12 @@ from fastnn.nn.shape import (
 )
 
 __all__ = [
+    "ELU",
+    "GELU",
     "GRU",
     "LSTM",
     "RNN",
+    "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool1d",
@@ -104,17 +88,16 @@ __all__ = [
     "ConstantPad2d",
     "Conv1d",
     "Conv2d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
     "CosineEmbeddingLoss",
     "CrossEntropyLoss",
     "Dropout",
-    "Embedding",
-    "ConvTranspose1d",
-    "ConvTranspose2d",
-    "CrossEntropyLoss",
-    "Dropout",
     "Dropout2d",
+    "Embedding",
     "Flatten",
     "GRUCell",
+    "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
@@ -124,14 +107,11 @@ __all__ = [
     "Identity",
     "KLDivLoss",
     "L1Loss",
-    "LSTMCell",
-    "LeakyReLU",
-    "GroupNorm",
-    "Identity",
     "LPPool1d",
     "LPPool2d",
     "LSTMCell",
     "LayerNorm",
+    "LeakyReLU",
     "Linear",
     "LogSoftmax",
     "MSELoss",

@@ -12,7 +12,7 @@ import numpy as np
 from fastnn.graph import Storage, Value, apply
 from fastnn.ops import elementwise as ew
 
-Keep: type[ew.Binary] = ew._binary(
+Keep: type[ew.Binary] = ew.declare_binary(
     "keep",
     "relu_grad",
     lambda c, x: np.where(c > 0, x, 0 * np.ones_like(x)),
