@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,14 +13,51 @@ from fastnn.layout import Ref
 from fastnn.nn.module import Parameter
 from fastnn.plan.builder import Builder
 
+PIECE = 16384  # elements of a parameter that one task of a kernel takes
+
+
+class Segment:
+    """Parameters that lie next to each other in a slab and are updated by one kernel call.
+
+    start: steps that were done before they came. offset, nbytes: where they lie in each block.
+    """
+
+    def __init__(self, start: int, offset: int) -> None:
+        self.start, self.offset, self.nbytes = start, offset, 0
+        self.parameters: list[Parameter] = []
+
+    def append(self, parameter: Parameter) -> None:
+        """Add a parameter at the end."""
+        self.parameters.append(parameter)
+        self.nbytes += parameter.nbytes
+
+    def ref(self, b: Builder, memory: Memory) -> Ref:
+        """These parameters' part of a block as one flat array."""
+        dtype = np.dtype(self.parameters[0].dtype)
+        buffer = b.memory(memory, self.nbytes, self.offset)
+        return Ref(buffer, (self.nbytes // dtype.itemsize,), (1,), dtype)
+
+    def pieces(self) -> Array:
+        """int64 (pieces, 3): first element, number of elements and parameter (0, 1, ...) of each."""
+        rows, first = [], 0
+        for number, p in enumerate(self.parameters):
+            size = math.prod(p.shape)
+            for at in range(0, size, PIECE):
+                rows.append((first + at, min(PIECE, size - at), number))
+            first += p.nbytes // p.dtype.itemsize
+        return np.array(rows, np.int64).reshape(-1, 3)
+
 
 class Slab:
     """Moves parameters next to each other; offsets are the same in every block.
 
-    The gaps between parameters (up to a cache line) are zero and stay zero under every optimizer.
+    states: names, and what each is filled with. starts: for each parameter the steps done before it
+    came. The gaps between parameters (up to a cache line) are zero, and those of the gradients stay so.
     """
 
-    def __init__(self, parameters: Sequence[Parameter], states: Sequence[str]) -> None:
+    def __init__(
+        self, parameters: Sequence[Parameter], states: Mapping[str, float], starts: Sequence[int]
+    ) -> None:
         if not parameters:
             raise ValueError("model: no parameter requires a gradient")
         dtypes = {p.dtype for p in parameters}
@@ -31,20 +69,53 @@ class Slab:
         self.dtype = dtypes.pop()
         self.nbytes = sum(p.nbytes for p in parameters)
         self.values, self.grads = Memory(self.nbytes), Memory(self.nbytes)
-        self.states = {name: Memory(self.nbytes) for name in states}
-        offset = 0
-        for p in self.parameters:
-            p.move(self.values, offset)
-            offset += p.nbytes
+        self.states = {name: self._filled(value) for name, value in states.items()}
+        self.segments: list[Segment] = []
+        self._starts: dict[int, int] = {}  # by id of the parameter
+        self._grads: dict[int, Storage] = {}
+        self._place(starts)
         changed()
+
+    def _filled(self, value: float) -> Memory:
+        memory = Memory(self.nbytes)
+        if value:
+            memory.view(0, (self.nbytes // self.dtype.itemsize,), self.dtype)[...] = value
+        return memory
+
+    def _place(self, starts: Sequence[int]) -> None:
+        offset = 0
+        for i in sorted(range(len(self.parameters)), key=lambda i: starts[i]):
+            p = self.parameters[i]
+            if not self.segments or self.segments[-1].start != starts[i]:
+                self.segments.append(Segment(starts[i], offset))
+            self.segments[-1].append(p)
+            p.move(self.values, offset)
+            self._starts[id(p)] = starts[i]
+            self._grads[id(p)] = Storage.placed(p, self.grads, offset)
+            offset += p.nbytes
+
+    def has(self, parameter: Parameter) -> bool:
+        """True if this is one of the slab's parameters."""
+        return id(parameter) in self._grads
+
+    def start(self, parameter: Parameter) -> int:
+        """Steps that were done before a parameter came."""
+        return self._starts[id(parameter)]
 
     def grad(self, parameter: Parameter) -> Storage:
         """Where the gradient of a parameter lies."""
-        return Storage.placed(parameter, self.grads, parameter.offset)
+        return self._grads[id(parameter)]
 
     def state(self, name: str, parameter: Parameter) -> Array:
         """A view of one optimizer state of a parameter, in the parameter's shape."""
-        return Storage.placed(parameter, self.states[name], parameter.offset).array
+        place = self._grads[id(parameter)]
+        return Storage.placed(place, self.states[name], place.offset).array
+
+    def take(self, old: Slab) -> None:
+        """Copy the states of the parameters that an older slab has too."""
+        for p in filter(old.has, self.parameters):
+            for name in self.states:
+                self.state(name, p)[...] = old.state(name, p)
 
     def owns(self, parameters: Sequence[Parameter]) -> bool:
         """True if these are the slab's parameters, still in their places."""
@@ -52,8 +123,3 @@ class Slab:
             p is q and p.memory is self.values
             for p, q in zip(parameters, self.parameters, strict=True)
         )
-
-    def ref(self, b: Builder, memory: Memory) -> Ref:
-        """A whole block as one flat array."""
-        size = self.nbytes // self.dtype.itemsize
-        return Ref(b.memory(memory, self.nbytes), (size,), (1,), np.dtype(self.dtype))

@@ -19,7 +19,7 @@ from fastnn.graph import Array
 
 if TYPE_CHECKING:
     from fastnn.nn.module import Module
-    from fastnn.optim.optimizers import Optimizer
+    from fastnn.optim.optimizer import Optimizer
     from fastnn.train.trainer import Trainer
 
 VERSION = 1

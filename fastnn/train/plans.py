@@ -18,7 +18,7 @@ from fastnn.train.rows import Spec, leaves
 from fastnn.train.tally import Tally
 
 if TYPE_CHECKING:
-    from fastnn.optim.optimizers import Optimizer
+    from fastnn.optim.optimizer import Optimizer
     from fastnn.optim.slab import Slab
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.graph import Array
-from fastnn.optim.optimizers import Optimizer
+from fastnn.optim.optimizer import Optimizer
 
 Schedule = Callable[[Array], Any]
 

@@ -13,7 +13,7 @@ import numpy as np
 from fastnn.graph import Array, changes
 from fastnn.nn.module import Module
 from fastnn.nn.run import as_array, model_dtype, plans_of
-from fastnn.optim.optimizers import Optimizer
+from fastnn.optim.optimizer import Optimizer
 from fastnn.optim.slab import Slab
 from fastnn.plan.builder import HYPER_SIZE
 from fastnn.train.callbacks import Callback
@@ -69,7 +69,6 @@ class Trainer:
         self._step_plans: dict[Any, BatchPlan] = {}
         self._seen = -1
         self._slab: Slab | None = None
-        self._states: dict[tuple[int, str], Array] = {}
         self._loss_out: Array = np.zeros(())
         self._make_slab()
 
@@ -316,17 +315,8 @@ class Trainer:
     def _make_slab(self) -> Slab:
         """The block of the parameters that are trained now; the states of those that stay are kept."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        old = self._slab
-        if old is None or not old.owns(parameters):
-            slab = Slab(parameters, self.optimizer.state_names())
-            for p in slab.parameters:
-                for name in slab.states if old is not None and p in old.parameters else ():
-                    slab.state(name, p)[...] = self._states[id(p), name]
-            self._slab = slab
-            self._states = {
-                (id(p), name): slab.state(name, p) for p in slab.parameters for name in slab.states
-            }
-        assert self._slab is not None
+        if self._slab is None or not self._slab.owns(parameters):
+            self._slab = self.optimizer.attach(parameters, self._slab, self.steps)
         if self._loss_out.dtype != self._slab.dtype:
             self._loss_out = np.zeros((), self._slab.dtype)
         return self._slab

@@ -1,123 +1,178 @@
-/* The optimizers: one pass over a slab of parameters, gradients and state, formulas and order of
- * operations as in PyTorch's torch.optim. The loops are plain, for the compiler to vectorise. */
+/* The optimizers whose rate does not depend on the step: formulas and order of operations as in
+ * PyTorch's torch.optim, Lion's as in its paper. The loops are plain, for the compiler to
+ * vectorise.
+ */
 #define FNN_DEF "def/optim.def"
 #include "args.h"
 
-#include "../threads.h"
-#include "../vec.h"
-#include <math.h>
+#include "../slab.h"
 
-enum { SLAB_TASK = 16384 };
-
-FNN_INLINE T root(T x) { return FNN_BITS == 32 ? (T)__builtin_sqrtf((float)x) : __builtin_sqrt(x); }
-
-static int64_t slab_tasks(int64_t n) { return (n + SLAB_TASK - 1) / SLAB_TASK; }
-FNN_INLINE int64_t slab_end(int64_t n, int64_t from) {
-    return from + SLAB_TASK < n ? from + SLAB_TASK : n;
-}
-
-/* Gradient with its sign and the L2 penalty; without one, w is not looked at (it may be inf). */
-FNN_INLINE T full_gradient(T g, T w, T sign, T decay) {
-    return decay != 0 ? sign * g + decay * w : sign * g;
-}
+/* --- sgd ------------------------------------------------------------------------------------ */
 
 typedef struct {
-    const T *g;
-    T *w, *buf;
-    int64_t n;
+    T lr, momentum, fresh; /* fresh: 1 - dampening */
     int first, nesterov;
-    T sign, lr, momentum, fresh, decay; /* fresh: 1 - dampening */
-} sgd_job;
+} sgd_numbers;
 
-static void sgd_task(void *ctx, int64_t task) {
-    const sgd_job job = *(const sgd_job *)ctx;
-    int64_t from = task * SLAB_TASK, n = slab_end(job.n, from) - from;
-    const T *restrict g = job.g + from;
-    T *restrict w = job.w + from;
-    if (!job.buf) {
-        for (int64_t i = 0; i < n; i++)
-            w[i] -= job.lr * full_gradient(g[i], w[i], job.sign, job.decay);
-        return;
-    }
-    T *restrict buf = job.buf + from;
-    if (job.first) {
-        const T weight = job.nesterov ? 1 + job.momentum : 1; /* g + momentum * g */
-        for (int64_t i = 0; i < n; i++) {
-            buf[i] = full_gradient(g[i], w[i], job.sign, job.decay);
-            w[i] -= job.lr * (weight * buf[i]);
-        }
-    } else if (job.nesterov) {
-        for (int64_t i = 0; i < n; i++) {
-            T step = full_gradient(g[i], w[i], job.sign, job.decay);
-            buf[i] = job.momentum * buf[i] + job.fresh * step;
-            w[i] -= job.lr * (step + job.momentum * buf[i]);
-        }
-    } else {
-        for (int64_t i = 0; i < n; i++) {
-            T step = full_gradient(g[i], w[i], job.sign, job.decay);
-            buf[i] = job.momentum * buf[i] + job.fresh * step;
-            w[i] -= job.lr * buf[i];
-        }
-    }
+FNN_INLINE void sgd_rule(element *e, const void *numbers) {
+    const sgd_numbers *k = numbers;
+    e->w -= k->lr * e->g;
+}
+
+FNN_INLINE void momentum_rule(element *e, const void *numbers) {
+    const sgd_numbers *k = numbers;
+    e->a = k->first ? e->g : k->momentum * e->a + k->fresh * e->g;
+    e->w -= k->lr * (k->nesterov ? e->g + k->momentum * e->a : e->a);
+}
+
+static void sgd_range(const slab_job *job, int64_t from, int64_t n) {
+    const sgd_numbers k = *(const sgd_numbers *)job->numbers;
+    if (job->states[0])
+        each(job, from, n, 1, momentum_rule, &k);
+    else
+        each(job, from, n, 0, sgd_rule, &k);
 }
 
 int FNN_SYM(sgd)(const fnn_sgd_args *a) {
-    const double *hyper = a->hyper;
-    sgd_job job = {.g = a->g,
-                   .w = a->w,
-                   .buf = a->buf,
-                   .n = a->n,
-                   .first = hyper[0] <= 1,
-                   .nesterov = a->nesterov != 0,
-                   .sign = a->maximize ? -1 : 1,
-                   .lr = (T)hyper[2],
-                   .momentum = (T)a->momentum,
-                   .fresh = (T)(1 - a->dampening),
-                   .decay = (T)a->weight_decay};
-    fnn_parallel(slab_tasks(a->n), 0.05 * sizeof(T) * (double)a->n, sgd_task, &job);
-    return FNN_OK;
+    sgd_numbers k = {.lr = (T)slab_rate(a),
+                     .momentum = (T)a->momentum,
+                     .fresh = (T)(1 - a->dampening),
+                     .first = slab_step(a) <= 1,
+                     .nesterov = a->nesterov != 0};
+    slab_job job = {
+        .range = sgd_range, .numbers = &k, .states = {a->buf}, .decay = (T)a->weight_decay};
+    return slab_run(a, job, 0.05);
+}
+
+/* --- adagrad, adadelta ---------------------------------------------------------------------- */
+
+typedef struct {
+    T lr, eps;
+} adagrad_numbers;
+
+FNN_INLINE void adagrad_rule(element *e, const void *numbers) {
+    const adagrad_numbers *k = numbers;
+    e->a += e->g * e->g;
+    e->w -= k->lr * (e->g / (root(e->a) + k->eps));
+}
+
+static void adagrad_range(const slab_job *job, int64_t from, int64_t n) {
+    const adagrad_numbers k = *(const adagrad_numbers *)job->numbers;
+    each(job, from, n, 1, adagrad_rule, &k);
+}
+
+int FNN_SYM(adagrad)(const fnn_adagrad_args *a) {
+    double lr = slab_rate(a) / (1 + (slab_step(a) - 1) * a->lr_decay);
+    adagrad_numbers k = {.lr = (T)lr, .eps = (T)a->eps};
+    slab_job job = {
+        .range = adagrad_range, .numbers = &k, .states = {a->sum}, .decay = (T)a->weight_decay};
+    return slab_run(a, job, 0.12);
 }
 
 typedef struct {
-    const T *g;
-    T *w, *m, *v;
-    int64_t n;
-    T sign, decay, shrink; /* decay joins the gradient; shrink multiplies w (AdamW) */
-    T fresh1, beta2, fresh2, step_size, root_scale, eps;
-} adam_job;
+    T lr, rho, fresh, eps;
+} adadelta_numbers;
 
-static void adam_task(void *ctx, int64_t task) {
-    const adam_job job = *(const adam_job *)ctx;
-    int64_t from = task * SLAB_TASK, n = slab_end(job.n, from) - from;
-    const T *restrict g = job.g + from;
-    T *restrict w = job.w + from, *restrict m = job.m + from, *restrict v = job.v + from;
-    for (int64_t i = 0; i < n; i++) {
-        T step = full_gradient(g[i], w[i], job.sign, job.decay);
-        T mean = m[i] + job.fresh1 * (step - m[i]);
-        T square = job.beta2 * v[i] + job.fresh2 * (step * step);
-        m[i] = mean, v[i] = square;
-        w[i] =
-            w[i] * job.shrink - job.step_size * (mean / (root(square) * job.root_scale + job.eps));
-    }
+FNN_INLINE void adadelta_rule(element *e, const void *numbers) {
+    const adadelta_numbers *k = numbers;
+    e->a = k->rho * e->a + k->fresh * (e->g * e->g);
+    T delta = root(e->b + k->eps) / root(e->a + k->eps) * e->g;
+    e->b = k->rho * e->b + k->fresh * (delta * delta);
+    e->w -= k->lr * delta;
 }
 
-int FNN_SYM(adam)(const fnn_adam_args *a) {
-    const double *hyper = a->hyper;
-    double step = hyper[0], lr = hyper[2];
-    adam_job job = {.g = a->g,
-                    .w = a->w,
-                    .m = a->m,
-                    .v = a->v,
-                    .n = a->n,
-                    .sign = a->maximize ? -1 : 1,
-                    .decay = a->decoupled ? 0 : (T)a->weight_decay,
-                    .shrink = a->decoupled ? (T)(1 - lr * a->weight_decay) : 1,
-                    .fresh1 = (T)(1 - a->beta1),
-                    .beta2 = (T)a->beta2,
-                    .fresh2 = (T)(1 - a->beta2),
-                    .step_size = (T)(lr / (1 - pow(a->beta1, step))),
-                    .root_scale = (T)(1 / sqrt(1 - pow(a->beta2, step))),
-                    .eps = (T)a->eps};
-    fnn_parallel(slab_tasks(a->n), 0.15 * sizeof(T) * (double)a->n, adam_task, &job);
-    return FNN_OK;
+static void adadelta_range(const slab_job *job, int64_t from, int64_t n) {
+    const adadelta_numbers k = *(const adadelta_numbers *)job->numbers;
+    each(job, from, n, 2, adadelta_rule, &k);
+}
+
+int FNN_SYM(adadelta)(const fnn_adadelta_args *a) {
+    adadelta_numbers k = {
+        .lr = (T)slab_rate(a), .rho = (T)a->rho, .fresh = (T)(1 - a->rho), .eps = (T)a->eps};
+    slab_job job = {.range = adadelta_range,
+                    .numbers = &k,
+                    .states = {a->square, a->delta},
+                    .decay = (T)a->weight_decay};
+    return slab_run(a, job, 0.2);
+}
+
+/* --- rmsprop -------------------------------------------------------------------------------- */
+
+typedef struct {
+    T lr, alpha, fresh, momentum, eps;
+    int centered, buffered;
+} rmsprop_numbers;
+
+/* states: square, then those of mean and buf that there are. */
+FNN_INLINE void rmsprop(element *e, const rmsprop_numbers *k, T *mean, T *buf) {
+    T variance = e->a = k->alpha * e->a + k->fresh * (e->g * e->g);
+    if (mean) {
+        *mean += k->fresh * (e->g - *mean);
+        variance -= *mean * *mean;
+        variance = variance < 0 ? 0 : variance; /* by rounding */
+    }
+    T step = e->g / (root(variance) + k->eps);
+    if (buf) step = *buf = k->momentum * *buf + step;
+    e->w -= k->lr * step;
+}
+
+FNN_INLINE void rmsprop_rule(element *e, const void *numbers) { rmsprop(e, numbers, NULL, NULL); }
+FNN_INLINE void centered_rule(element *e, const void *numbers) { rmsprop(e, numbers, &e->b, NULL); }
+FNN_INLINE void buffered_rule(element *e, const void *numbers) { rmsprop(e, numbers, NULL, &e->b); }
+FNN_INLINE void both_rule(element *e, const void *numbers) { rmsprop(e, numbers, &e->b, &e->c); }
+
+static void rmsprop_range(const slab_job *job, int64_t from, int64_t n) {
+    const rmsprop_numbers k = *(const rmsprop_numbers *)job->numbers;
+    if (k.centered && k.buffered)
+        each(job, from, n, 3, both_rule, &k);
+    else if (k.centered)
+        each(job, from, n, 2, centered_rule, &k);
+    else if (k.buffered)
+        each(job, from, n, 2, buffered_rule, &k);
+    else
+        each(job, from, n, 1, rmsprop_rule, &k);
+}
+
+int FNN_SYM(rmsprop)(const fnn_rmsprop_args *a) {
+    rmsprop_numbers k = {.lr = (T)slab_rate(a),
+                         .alpha = (T)a->alpha,
+                         .fresh = (T)(1 - a->alpha),
+                         .momentum = (T)a->momentum,
+                         .eps = (T)a->eps,
+                         .centered = a->mean != NULL,
+                         .buffered = a->buf != NULL};
+    slab_job job = {.range = rmsprop_range,
+                    .numbers = &k,
+                    .states = {a->square, a->mean ? a->mean : a->buf, a->buf},
+                    .decay = (T)a->weight_decay};
+    return slab_run(a, job, 0.15);
+}
+
+/* --- lion ----------------------------------------------------------------------------------- */
+
+typedef struct {
+    T lr, fresh1, fresh2, shrink; /* shrink: of w, by the decoupled weight decay */
+} lion_numbers;
+
+FNN_INLINE void lion_rule(element *e, const void *numbers) {
+    const lion_numbers *k = numbers;
+    T step = e->a + k->fresh1 * (e->g - e->a);
+    T sign = step > 0 ? 1 : step < 0 ? -1 : step; /* of NaN: NaN */
+    e->w = e->w * k->shrink - k->lr * sign;
+    e->a += k->fresh2 * (e->g - e->a);
+}
+
+static void lion_range(const slab_job *job, int64_t from, int64_t n) {
+    const lion_numbers k = *(const lion_numbers *)job->numbers;
+    each(job, from, n, 1, lion_rule, &k);
+}
+
+int FNN_SYM(lion)(const fnn_lion_args *a) {
+    double lr = slab_rate(a);
+    lion_numbers k = {.lr = (T)lr,
+                      .fresh1 = (T)(1 - a->beta1),
+                      .fresh2 = (T)(1 - a->beta2),
+                      .shrink = (T)(1 - lr * a->weight_decay)};
+    slab_job job = {.range = lion_range, .numbers = &k, .states = {a->m}};
+    return slab_run(a, job, 0.1);
 }

@@ -17,7 +17,10 @@ OPTIMIZERS = {
     "sgd": lambda: optim.SGD(lr=0.1),
     "momentum": lambda: optim.SGD(lr=0.05, momentum=0.9, nesterov=True),
     "adam": lambda: optim.Adam(lr=1e-2),
-    "adamw": lambda: optim.AdamW(lr=1e-2),
+    "adamw": lambda: optim.AdamW(lr=1e-2, amsgrad=True),
+    "nadam": lambda: optim.NAdam(lr=1e-2),
+    "rmsprop": lambda: optim.RMSprop(lr=1e-2, centered=True, momentum=0.5),
+    "lamb": lambda: optim.LAMB(lr=1e-2),
 }
 
 
@@ -153,6 +156,7 @@ def test_content(saved):
             for p in ("weight", "bias")
         }
     adam = {"class": "Adam", "lr": 0.01, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}
+    adam |= {"amsgrad": False, "maximize": False}
     assert about == {"version": 1, "steps": 0, "epochs": 0, "seed": 7, "optimizer": adam}
     np.testing.assert_array_equal(load_file(saved)["model.0.weight"], mlp()[0].weight.data)
 

@@ -1,4 +1,4 @@
-"""Writes optim.json beside itself: float64 trajectories of torch.optim.SGD, Adam and AdamW.
+"""Writes optim.json beside itself: float64 trajectories of PyTorch's optimizers, 100 steps each.
 
 Run with PyTorch installed; the file in the repository was made with PyTorch 2.13.
 """
@@ -10,19 +10,40 @@ import torch
 
 STEPS, SIZE = 100, 5
 
-SGD = [
-    {"lr": 0.1},
-    {"lr": 0.1, "weight_decay": 0.01},
-    {"lr": 0.05, "momentum": 0.9},
-    {"lr": 0.05, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.02},
-    {"lr": 0.05, "momentum": 0.8, "nesterov": True, "weight_decay": 0.02},
-    {"lr": 0.05, "momentum": 0.8, "maximize": True, "weight_decay": 0.02},
-]
 ADAM = [
     {"lr": 0.01, "weight_decay": 0.0},
     {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-4, "weight_decay": 0.05},
     {"lr": 0.01, "weight_decay": 0.05, "maximize": True},
+    {"lr": 0.01, "betas": (0.9, 0.8), "weight_decay": 0.05, "amsgrad": True},
 ]
+RUNS = {
+    "SGD": [
+        {"lr": 0.1},
+        {"lr": 0.1, "weight_decay": 0.01},
+        {"lr": 0.05, "momentum": 0.9},
+        {"lr": 0.05, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.02},
+        {"lr": 0.05, "momentum": 0.8, "nesterov": True, "weight_decay": 0.02},
+        {"lr": 0.05, "momentum": 0.8, "maximize": True, "weight_decay": 0.02},
+    ],
+    "Adagrad": [
+        {"lr": 0.1},
+        {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.02, "initial_accumulator_value": 0.5},
+    ],
+    "Adadelta": [{}, {"lr": 0.5, "rho": 0.7, "eps": 1e-3, "weight_decay": 0.02}],
+    "RMSprop": [
+        {"lr": 0.01},
+        {"lr": 0.01, "alpha": 0.8, "eps": 1e-3, "momentum": 0.9, "weight_decay": 0.02},
+        {"lr": 0.01, "centered": True},
+        {"lr": 0.01, "centered": True, "momentum": 0.5, "weight_decay": 0.02},
+    ],
+    "Adam": ADAM,
+    "AdamW": ADAM,
+    "NAdam": [
+        {"lr": 0.01},
+        {"lr": 0.01, "betas": (0.8, 0.99), "momentum_decay": 0.01, "weight_decay": 0.05},
+        {"lr": 0.01, "weight_decay": 0.05, "decoupled_weight_decay": True},
+    ],
+}
 
 
 def gradient(step: int) -> list[float]:
@@ -43,8 +64,8 @@ def trajectory(optimizer: str, options: dict) -> dict:
 
 
 def main() -> None:
-    runs = [trajectory("SGD", options) for options in SGD]
-    runs += [trajectory(name, options) for name in ("Adam", "AdamW") for options in ADAM]
+    torch.set_default_dtype(torch.float64)  # NAdam keeps a product in it
+    runs = [trajectory(name, options) for name, some in RUNS.items() for options in some]
     lines = ",\n".join(json.dumps(run) for run in runs)
     Path(__file__).with_name("optim.json").write_text(f"[\n{lines}\n]\n")
 
