@@ -238,7 +238,7 @@ def call(str kernel, int bits, **fields):
     cdef fnn_kernel run = fnn_isa_table(current_isa, bits).run[k]
     with nogil:
         status = run(slots)
-    if status != FNN_OK:
+    if status > FNN_OK:
         raise KernelError(status, 0, 0)
 
 
@@ -618,6 +618,6 @@ cdef class Program:
             status[0] = self.steps[i].run(self.slots + self.steps[i].first)
             if clock != NULL:
                 clock[i] += fnn_now() - start
-            if status[0] != FNN_OK:
-                return i
+            if status[0] != FNN_OK:  # or below: the rest is left out
+                return i if status[0] > FNN_OK else -1
         return -1

@@ -33,11 +33,13 @@ typedef struct {
     uint64_t keys[10][2]; /* of each round: broadcast from memory, they cost no shuffle */
 } philox_stream;
 
-/* hyper: [0] step number, [1] seed, both whole numbers of at most 2^53. */
+/* hyper: [0] step number, [1] seed, both whole numbers of at most 2^53. A step number's high half
+ * (the micro-batches that are left of the step) joins the high half of the key. */
 FNN_INLINE philox_stream philox_open(const double *hyper, int64_t key) {
     uint64_t seed = (uint64_t)(int64_t)hyper[1];
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-    philox_stream s = {.step = (uint32_t)(int64_t)hyper[0], .key = (uint32_t)key};
+    uint64_t step = (uint64_t)(int64_t)hyper[0];
+    philox_stream s = {.step = (uint32_t)step, .key = (uint32_t)key ^ (uint32_t)(step >> 32) << 16};
     for (int round = 0; round < 10; round++) {
         s.keys[round][0] = k0, s.keys[round][1] = k1;
         k0 += 0x9E3779B9, k1 += 0xBB67AE85;

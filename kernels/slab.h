@@ -1,6 +1,6 @@
 /* What the optimizers share: a pass over a slab of parameters, gradients and up to three states,
- * cut into tasks by shape. An optimizer is a rule for one element, inlined into `each`. A body includes
- * def/optim.def's arguments first.
+ * cut into tasks by shape. An optimizer is a rule for one element, inlined into `each`. A body
+ * includes def/optim.def's arguments first.
  */
 #ifndef FNN_SLAB_H
 #define FNN_SLAB_H
@@ -9,6 +9,8 @@
 #include "vec.h"
 
 enum { SLAB_TASK = 16384 };
+/* A status below FNN_OK: no error, but the program's other steps are left out in this iteration. */
+enum { FNN_SKIP_REST = -1 };
 
 /* Any optimizer's arguments: they begin alike. */
 typedef fnn_sgd_args slab_args;

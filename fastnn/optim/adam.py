@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fastnn.optim.optimizer import Optimizer
+from fastnn.optim.optimizer import Optimizer, Options
 from fastnn.optim.slab import Segment
 from fastnn.plan.builder import Builder
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Betas = tuple[float, float]
 
@@ -19,9 +22,9 @@ class _Moments(Optimizer):
     fields = {"m": "exp_avg", "v": "exp_avg_sq"}
 
     def __init__(
-        self, lr: float, betas: Betas, eps: float, weight_decay: float, maximize: bool
+        self, lr: float, betas: Betas, eps: float, weight_decay: float, **options: Unpack[Options]
     ) -> None:
-        super().__init__(lr, weight_decay, maximize)
+        super().__init__(lr, weight_decay, **options)
         self.betas = self._betas(betas)
         self.eps = self._number("eps", eps)
 
@@ -49,10 +52,9 @@ class Adam(_Moments):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         amsgrad: bool = False,
-        *,
-        maximize: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay, maximize)
+        super().__init__(lr, betas, eps, weight_decay, **options)
         self.amsgrad = bool(amsgrad)
 
     def states(self) -> dict[str, str]:
@@ -77,10 +79,9 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
         amsgrad: bool = False,
-        *,
-        maximize: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
+        super().__init__(lr, betas, eps, weight_decay, amsgrad, **options)
 
 
 class NAdam(_Moments):
@@ -101,10 +102,9 @@ class NAdam(_Moments):
         weight_decay: float = 0.0,
         momentum_decay: float = 4e-3,
         decoupled_weight_decay: bool = False,
-        *,
-        maximize: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay, maximize)
+        super().__init__(lr, betas, eps, weight_decay, **options)
         self.momentum_decay = self._number("momentum_decay", momentum_decay)
         self.decoupled_weight_decay = bool(decoupled_weight_decay)
 
@@ -132,10 +132,9 @@ class LAMB(_Moments):
         betas: Betas = (0.9, 0.999),
         eps: float = 1e-6,
         weight_decay: float = 1e-2,
-        *,
-        maximize: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay, maximize)
+        super().__init__(lr, betas, eps, weight_decay, **options)
 
     def arguments(self, b: Builder, segment: Segment) -> dict[str, Any]:
         pieces = segment.pieces()

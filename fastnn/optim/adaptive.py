@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastnn.optim.optimizer import Optimizer
+from fastnn.optim.optimizer import Optimizer, Options
 from fastnn.optim.slab import Segment
 from fastnn.plan.builder import Builder
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Adagrad(Optimizer):
@@ -26,10 +29,9 @@ class Adagrad(Optimizer):
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
-        *,
-        maximize: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(lr, weight_decay, maximize)
+        super().__init__(lr, weight_decay, **options)
         self.lr_decay = self._number("lr_decay", lr_decay)
         self.initial_accumulator_value = self._number(
             "initial_accumulator_value", initial_accumulator_value
@@ -59,10 +61,9 @@ class Adadelta(Optimizer):
         rho: float = 0.9,
         eps: float = 1e-6,
         weight_decay: float = 0.0,
-        *,
-        maximize: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(lr, weight_decay, maximize)
+        super().__init__(lr, weight_decay, **options)
         self.rho = self._number("rho", rho, 1)
         self.eps = self._number("eps", eps)
 
@@ -89,10 +90,9 @@ class RMSprop(Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
-        *,
-        maximize: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(lr, weight_decay, maximize)
+        super().__init__(lr, weight_decay, **options)
         self.alpha = self._number("alpha", alpha, 1)
         self.eps = self._number("eps", eps)
         self.momentum = self._number("momentum", momentum)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastnn.optim.optimizer import Optimizer
+from fastnn.optim.optimizer import Optimizer, Options
 from fastnn.optim.slab import Segment
 from fastnn.plan.builder import Builder
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class SGD(Optimizer):
@@ -28,10 +31,9 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
-        *,
-        maximize: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(lr, weight_decay, maximize)
+        super().__init__(lr, weight_decay, **options)
         self.momentum = self._number("momentum", momentum)
         self.dampening = self._number("dampening", dampening)
         self.nesterov = bool(nesterov)
@@ -62,10 +64,9 @@ class Lion(Optimizer):
         lr: float = 1e-4,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
-        *,
-        maximize: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(lr, weight_decay, maximize)
+        super().__init__(lr, weight_decay, **options)
         self.betas = self._betas(betas)
 
     def arguments(self, b: Builder, segment: Segment) -> dict[str, Any]:

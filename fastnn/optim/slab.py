@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -19,11 +20,12 @@ PIECE = 16384  # elements of a parameter that one task of a kernel takes
 class Segment:
     """Parameters that lie next to each other in a slab and are updated by one kernel call.
 
-    start: steps that were done before they came. offset, nbytes: where they lie in each block.
+    group: their group's number, 0 for none. start: steps that were done before they came. offset,
+    nbytes: where they lie in each block.
     """
 
-    def __init__(self, start: int, offset: int) -> None:
-        self.start, self.offset, self.nbytes = start, offset, 0
+    def __init__(self, group: int, start: int, offset: int) -> None:
+        self.group, self.start, self.offset, self.nbytes = group, start, offset, 0
         self.parameters: list[Parameter] = []
 
     def append(self, parameter: Parameter) -> None:
@@ -52,11 +54,16 @@ class Slab:
     """Moves parameters next to each other; offsets are the same in every block.
 
     states: names, and what each is filled with. starts: for each parameter the steps done before it
-    came. The gaps between parameters (up to a cache line) are zero, and those of the gradients stay so.
+    came; groups: its group. The gaps between parameters (up to a cache line) are zero, and those of the
+    gradients stay so.
     """
 
     def __init__(
-        self, parameters: Sequence[Parameter], states: Mapping[str, float], starts: Sequence[int]
+        self,
+        parameters: Sequence[Parameter],
+        states: Mapping[str, float],
+        starts: Sequence[int],
+        groups: Sequence[int],
     ) -> None:
         if not parameters:
             raise ValueError("model: no parameter requires a gradient")
@@ -73,24 +80,26 @@ class Slab:
         self.segments: list[Segment] = []
         self._starts: dict[int, int] = {}  # by id of the parameter
         self._grads: dict[int, Storage] = {}
-        self._place(starts)
+        self._means: Memory | None = None
+        self._swapped = False
+        self._place(list(zip(groups, starts, strict=True)))
         changed()
 
     def _filled(self, value: float) -> Memory:
         memory = Memory(self.nbytes)
         if value:
-            memory.view(0, (self.nbytes // self.dtype.itemsize,), self.dtype)[...] = value
+            self.flat(memory)[...] = value
         return memory
 
-    def _place(self, starts: Sequence[int]) -> None:
+    def _place(self, kinds: Sequence[tuple[int, int]]) -> None:
         offset = 0
-        for i in sorted(range(len(self.parameters)), key=lambda i: starts[i]):
-            p = self.parameters[i]
-            if not self.segments or self.segments[-1].start != starts[i]:
-                self.segments.append(Segment(starts[i], offset))
+        for i in sorted(range(len(self.parameters)), key=lambda i: kinds[i]):
+            p, last = self.parameters[i], self.segments[-1] if self.segments else None
+            if last is None or (last.group, last.start) != kinds[i]:
+                self.segments.append(Segment(*kinds[i], offset))
             self.segments[-1].append(p)
             p.move(self.values, offset)
-            self._starts[id(p)] = starts[i]
+            self._starts[id(p)] = kinds[i][1]
             self._grads[id(p)] = Storage.placed(p, self.grads, offset)
             offset += p.nbytes
 
@@ -116,6 +125,50 @@ class Slab:
         for p in filter(old.has, self.parameters):
             for name in self.states:
                 self.state(name, p)[...] = old.state(name, p)
+
+    def fill(self, name: str) -> None:
+        """Copy the parameters to one of their states."""
+        self.flat(self.states[name])[...] = self.flat(self.values)
+
+    @contextmanager
+    def swapped(self, name: str) -> Iterator[None]:
+        """While inside, the parameters have the numbers of one of their states, and it has theirs."""
+        if self._swapped:
+            yield
+            return
+        self._swapped = True
+        self._swap(name)
+        try:
+            yield
+        finally:
+            self._swap(name)
+            self._swapped = False
+
+    def _swap(self, name: str) -> None:
+        values, state = self.flat(self.values), self.flat(self.states[name])
+        before = values.copy()
+        values[...] = state
+        state[...] = before
+
+    @property
+    def means(self) -> Memory:
+        """A block for the mean of the gradients of several batches."""
+        if self._means is None:
+            self._means = Memory(self.nbytes)
+        return self._means
+
+    def means_copy(self) -> Array | None:
+        """What is in that block, if there is one."""
+        return None if self._means is None else self.flat(self._means).copy()
+
+    def flat(self, memory: Memory) -> Array:
+        """A view of a whole block."""
+        return memory.view(0, (self.nbytes // self.dtype.itemsize,), self.dtype)
+
+    def whole(self, b: Builder, memory: Memory) -> Ref:
+        """A whole block as one flat array."""
+        size = self.nbytes // self.dtype.itemsize
+        return Ref(b.memory(memory, self.nbytes), (size,), (1,), np.dtype(self.dtype))
 
     def owns(self, parameters: Sequence[Parameter]) -> bool:
         """True if these are the slab's parameters, still in their places."""

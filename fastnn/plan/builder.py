@@ -29,7 +29,7 @@ DTYPE_CODES = {
     np.dtype(name): code
     for code, name in enumerate(("float32", "float64", "uint8", "int8", "int16", "int32", "int64"))
 }
-HYPER_SIZE = 4  # step number, seed, learning rate, spare
+HYPER_SIZE = 4  # step number, seed, learning rate, a micro-batch's part
 MAX_DIMS = 6  # of the copy and binary kernels
 
 
@@ -82,6 +82,7 @@ class Builder:
         self._wishes: dict[Value, Ref] = {}
         self._consumers: dict[Value, list[Node]] = {}
         self._label = ""
+        self.hyper_size = HYPER_SIZE  # of what run() binds; more where groups have rates
         self._hyper: Buffer | None = None
         self._orders: dict[int, tuple[int, ...]] = {}
 
@@ -111,7 +112,7 @@ class Builder:
     def hyper(self) -> Ref:
         """The scalars of a step, float64: step number, seed, learning rate..., bound at each run."""
         if self._hyper is None:
-            self._hyper = self.array("hyper", 8 * HYPER_SIZE, np.float64)
+            self._hyper = self.array("hyper", 8 * self.hyper_size, np.float64)
         return Ref(self._hyper, (HYPER_SIZE,), (1,), np.dtype(np.float64))
 
     def element_order(self, value: Value, key: int) -> tuple[int, ...]:

@@ -1,8 +1,9 @@
 """Checkpoints: one safetensors file from which training continues bit for bit.
 
 Tensors: model.<key> for each key of the state dict, optimizer.<state>.<parameter name> for each
-state of each trained parameter. Metadata: "fastnn", JSON with steps, epochs, seed and the
-optimizer's class and numbers, and "sha256" of that and of all tensors. Random numbers are
+state of each trained parameter. Metadata: "fastnn", JSON with steps, epochs, seed, the optimizer's
+class and numbers and, where there are any, the steps done before a parameter was trained ("starts")
+and what a schedule remembers, and "sha256" of that and of all tensors. Random numbers are
 counter-based, so no generator has a state to keep.
 """
 
@@ -39,15 +40,20 @@ def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     for name, parameter in _trained(trainer.model).items():
         for state in slab.states:
             tensors[f"optimizer.{state}.{name}"] = np.array(slab.state(state, parameter), order="C")
-    about = json.dumps(
-        {
-            "version": VERSION,
-            "steps": trainer.steps,
-            "epochs": trainer.epochs,
-            "seed": trainer.seed,
-            "optimizer": _described(trainer.optimizer),
-        }
-    )
+    described: dict[str, Any] = {
+        "version": VERSION,
+        "steps": trainer.steps,
+        "epochs": trainer.epochs,
+        "seed": trainer.seed,
+        "optimizer": _described(trainer.optimizer),
+    }
+    starts = {name: slab.start(p) for name, p in _trained(trainer.model).items()}
+    if any(starts.values()):
+        described["starts"] = starts
+    schedule = trainer._schedule
+    if schedule is not None and schedule.state_dict():
+        described["schedule"] = {"class": type(schedule).__name__, "state": schedule.state_dict()}
+    about = json.dumps(described)
     metadata = {"fastnn": about, "sha256": _digest(about, tensors)}
     write_atomic(os.path.abspath(path), numpy_format.save(tensors, metadata))
 
@@ -68,6 +74,8 @@ class Checkpoint:
                 int(about[k]) for k in ("steps", "epochs", "seed")
             )
             self.optimizer = dict(about["optimizer"])
+            self.starts = {name: int(start) for name, start in about.get("starts", {}).items()}
+            self.schedule = about.get("schedule")
             version = about["version"]
         except (KeyError, TypeError, ValueError) as error:
             raise self._error(
@@ -101,7 +109,13 @@ class Checkpoint:
         now = _described(optimizer)
         for key in {**self.optimizer, **now}:
             saved = self.optimizer.get(key)
-            if saved != now.get(key) if key != "lr" else not isinstance(saved, float):
+            if key == "lr":
+                fits = isinstance(saved, float)
+            elif key == "groups":
+                fits = _without_rates(saved) == _without_rates(now.get(key))
+            else:
+                fits = saved == now.get(key)
+            if not fits:
                 raise self._error(f"optimizer {key!r}: saved {saved!r}, now {now.get(key)!r}")
         for key, (shape, dtype) in wanted.items():
             array = self.tensors.get(key)
@@ -118,14 +132,22 @@ class Checkpoint:
     def restore(self, trainer: Trainer) -> None:
         """Copy everything into a trainer that `check` found fitting."""
         trainer.optimizer.lr = self.optimizer["lr"]
+        for group, saved in zip(
+            trainer.optimizer.groups, self.optimizer.get("groups", ()), strict=True
+        ):
+            group.lr = saved.get("lr")
         part = len("model.")
         state = {k[part:]: a for k, a in self.tensors.items() if k.startswith("model.")}
         trainer.model.load_state_dict(state)
+        if self.starts:
+            named = trainer.model.named_parameters()
+            trainer._slab = trainer.optimizer.attach(named, None, self.starts)
         slab = trainer._make_slab()
         for name, parameter in _trained(trainer.model).items():
             for kind in slab.states:
                 slab.state(kind, parameter)[...] = self.tensors[f"optimizer.{kind}.{name}"]
         trainer.steps, trainer.epochs = self.steps, self.epochs
+        trainer._schedule_state = self.schedule
 
 
 def _safetensors() -> Any:
@@ -148,6 +170,13 @@ def _described(optimizer: Optimizer) -> dict[str, Any]:
     described: dict[str, Any] = {"class": type(optimizer).__name__, **optimizer.config}
     described = json.loads(json.dumps(described))
     return described
+
+
+def _without_rates(groups: Any) -> Any:
+    """Groups as they are described, but for what may change between steps."""
+    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+        return groups
+    return [{k: v for k, v in group.items() if k != "lr"} for group in groups]
 
 
 def _digest(about: str, tensors: Mapping[str, Array]) -> str:

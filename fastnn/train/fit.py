@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.plan.builder import HYPER_SIZE
 from fastnn.train.callbacks import Callback
 from fastnn.train.history import History
 from fastnn.train.interrupt import Interrupt
 from fastnn.train.progress import Progress
-from fastnn.train.rates import Rates
+from fastnn.train.rates import MicroBatches, Rates
 from fastnn.train.source import TICK_SECONDS, Chunk, Source
 from fastnn.train.tally import Pass
 
@@ -31,17 +30,19 @@ class Fit:
         source: Source,
         epochs: int,
         rates: Rates,
+        micro: MicroBatches,
         progress: bool,
         validate: Callable[[], dict[str, Any]] | None,
         callbacks: Sequence[Callback],
     ) -> None:
         self.trainer, self.source, self.epochs, self.rates = trainer, source, epochs, rates
-        self.validate, self.callbacks = validate, callbacks
+        self.micro, self.validate, self.callbacks = micro, validate, callbacks
         self.shown = Progress(trainer.epochs + epochs, source.samples, progress)
         self.interrupt = Interrupt()
         self.history = History()
         self.stopping = False
         self.chunk: Chunk | None = None  # the one that runs or ran last
+        self._repeated: Chunk | None = None  # the one that `repeat` went back to
         self.loss = 0.0  # the epoch's mean so far
 
     def run(self) -> History:
@@ -76,6 +77,7 @@ class Fit:
             return
         if self.validate is not None:
             values.update({f"val_{k}": v for k, v in self.validate().items()})
+        self.rates.finish(values)
         self.history.append(values, seconds)
         self.shown.finish(self.trainer.epochs, samples, values, seconds)
         self.trainer.epochs += 1
@@ -83,10 +85,12 @@ class Fit:
 
     def _train(self) -> tuple[dict[str, Any], int]:
         done = Pass(self.trainer._tally)
+        self.micro.begin()
         shown, tick = 0, float("-inf")
         with closing(self.source.chunks()) as chunks:
             for self.chunk in chunks:
                 self._tell("on_tick_begin")
+                self.micro.mark()
                 start = time.perf_counter()
                 self._run(self.chunk, done)
                 now = time.perf_counter()
@@ -101,17 +105,20 @@ class Fit:
 
     def _run(self, chunk: Chunk, done: Pass) -> None:
         trainer, iterations = self.trainer, chunk.iterations
-        hyper = np.empty((iterations, HYPER_SIZE))
-        hyper[:] = trainer._hyper
-        hyper[:, 0] = np.arange(trainer.steps + 1, trainer.steps + 1 + iterations)
-        hyper[:, 2] = self.rates(hyper[:, 0])
+        hyper = np.tile(trainer._hyper, (iterations, 1))
+        steps = self.micro.fill(hyper, chunk.plan.size, trainer.steps)
+        self.rates.fill(hyper, steps, trainer.epochs)
         arrays = {**chunk.arrays, "hyper": hyper}
         done.run(chunk.plan, iterations, arrays, lambda: chunk.rows("y"))
-        trainer.steps += iterations
+        goes_on = hyper[-1, 0] != steps[-1]
+        trainer.steps = int(steps[-1]) - int(goes_on)
         chunk.plan.traced.count(iterations)
 
     def repeat(self, chunk: Chunk) -> None:
-        """Run a chunk outside of the epoch's sums; `loss` is then its own."""
+        """Run a part of the last chunk again, outside of the epoch's sums; `loss` is then its own."""
+        if self._repeated is not self.chunk:
+            self.micro.rewind()
+            self._repeated = self.chunk
         done = Pass(self.trainer._tally)
         self._run(chunk, done)
         self.loss = done.loss

@@ -11,7 +11,6 @@ from fastnn.graph import Shape, Storage, Value
 from fastnn.layout import Ref
 from fastnn.nn.module import Module
 from fastnn.nn.run import Traced, model_dtype, plans_of
-from fastnn.plan.builder import HYPER_SIZE
 from fastnn.plan.plan import Plan, space
 from fastnn.train.grad import Differentiated, Loss, call_model
 from fastnn.train.rows import Spec, leaves
@@ -43,7 +42,8 @@ class BatchPlan:
 
     rows=None: the batch is bound as it is, and the loss is returned. Else it is taken from arrays of
     so many rows, by index where `shuffled`, and loss and metrics add to the sums of `tally`; the
-    array "output" takes the outputs, row by row, where a metric asks for them.
+    array "output" takes the outputs, row by row, where a metric asks for them. accumulate: the optimizer
+    steps with the mean of the gradients of several batches, when its scalars say that none is left.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class BatchPlan:
         trained: tuple[Slab, Optimizer] | None = None,
         rows: int | None = None,
         shuffled: bool = False,
+        accumulate: bool = False,
         debug: bool = False,
     ) -> None:
         self.size, self.weighted = size, False
@@ -70,9 +71,10 @@ class BatchPlan:
         self.strides: dict[int, int] = {}
         self._bind(inputs, rows, shuffled)
         if trained is not None:
+            slab, optimizer = trained
+            self.plan.builder.hyper_size = optimizer.hyper_size
             hyper = self.plan.builder.hyper()
-            self.strides[space(hyper.buffer)] = 8 * HYPER_SIZE
-            slab = trained[0]
+            self.strides[space(hyper.buffer)] = hyper.buffer.nbytes
             for _, p, grad in parts.pairs():
                 if grad is not None:
                     self.plan.store(grad, slab.grad(p))
@@ -83,7 +85,7 @@ class BatchPlan:
         else:
             self._accumulate(parts, inputs["y"], tally)
         if trained is not None:
-            self._update(*trained)
+            self._update(slab, optimizer, accumulate)
         self.plan.build()
 
     def _bind(self, inputs: Mapping[str, Value], rows: int | None, shuffled: bool) -> None:
@@ -122,11 +124,16 @@ class BatchPlan:
         for metric, values, sums in zip(tally.summed, parts.observed, self.sums, strict=True):
             metric.lower(b, [now[v] for v in values], y, b.storage(sums))
 
-    def _update(self, slab: Slab, optimizer: Optimizer) -> None:
-        """The optimizer's step at the end of the plan."""
-        b = self.plan.builder
+    def _update(self, slab: Slab, optimizer: Optimizer, accumulate: bool) -> None:
+        """The optimizer's step at the end of the plan, after the last of its micro-batches."""
+        b, grads = self.plan.builder, slab.grads
+        if accumulate:
+            b.label("micro-batch")
+            grads = slab.means
+            g, mean = slab.whole(b, slab.grads), slab.whole(b, grads)
+            b.step("grad_mean", g=g, hyper=b.hyper(), mean=mean, n=g.size)
         b.label(type(optimizer).__name__)
-        optimizer.lower(b, slab)
+        optimizer.lower(b, slab, grads)
 
     def arrays(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
         """What the program binds, in its order, from x, y, ..., index, hyper, output and loss."""

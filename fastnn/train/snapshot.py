@@ -21,6 +21,7 @@ class Snapshot:
             for p in slab.parameters
             for name in slab.states
         ]
+        self._means = slab.means_copy()
         self._counts = trainer.steps, trainer.epochs, trainer.optimizer.lr
 
     def restore(self, trainer: Trainer) -> None:
@@ -29,4 +30,6 @@ class Snapshot:
         slab = trainer._make_slab()
         for name, parameter, state in self._states:
             slab.state(name, parameter)[...] = state
+        if self._means is not None:
+            slab.flat(slab.means)[...] = self._means
         trainer.steps, trainer.epochs, trainer.optimizer.lr = self._counts

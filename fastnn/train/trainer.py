@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from fastnn.graph import Array, changes
 from fastnn.nn.module import Module
 from fastnn.nn.run import as_array, model_dtype, plans_of
 from fastnn.optim.optimizer import Optimizer
+from fastnn.optim.schedule import Schedule
 from fastnn.optim.slab import Slab
 from fastnn.plan.builder import HYPER_SIZE
 from fastnn.train.callbacks import Callback
@@ -22,7 +23,7 @@ from fastnn.train.grad import Loss
 from fastnn.train.history import History
 from fastnn.train.plans import BatchPlan, PredictPlan
 from fastnn.train.prefetch import Prefetch
-from fastnn.train.rates import Rates, Schedule
+from fastnn.train.rates import AnySchedule, MicroBatches, Rates, remember
 from fastnn.train.rows import Rows, Spec
 from fastnn.train.source import BatchSource, batch_rows, make_source, none_beside_batches
 from fastnn.train.tally import Pass, Tally
@@ -64,11 +65,13 @@ class Trainer:
         self.running: Fit | None = None
         self._tally = Tally(metrics)
         self.metrics = self._tally.metrics
-        self._hyper = np.zeros(HYPER_SIZE)
+        self._hyper = np.zeros(optimizer.hyper_size)
         self._hyper[1] = self.seed
         self._step_plans: dict[Any, BatchPlan] = {}
         self._seen = -1
         self._slab: Slab | None = None
+        self._schedule: Schedule | None = None  # the last fit's
+        self._schedule_state: Any = None  # a checkpoint's, for the next fit
         self._loss_out: Array = np.zeros(())
         self._make_slab()
 
@@ -104,6 +107,8 @@ class Trainer:
         hyper = self._hyper
         hyper[0] = self.steps + 1
         hyper[2] = self.optimizer.lr
+        if self.optimizer.groups:
+            hyper[HYPER_SIZE:] = self.optimizer.rates()[1:]
         plan.plan.execute((x, y, *extra, hyper, self._loss_out))
         self.steps += 1
         if plan.traced.counters:
@@ -121,8 +126,9 @@ class Trainer:
         validation_data: tuple[Any, Any] | None = None,
         shuffle: bool = True,
         progress: bool = True,
-        schedule: Schedule | None = None,
+        schedule: AnySchedule | None = None,
         *,
+        accumulate: int = 1,
         lengths: Any = None,
         sample_weight: Any = None,
         class_weight: Any = None,
@@ -133,9 +139,11 @@ class Trainer:
 
         x (n, ...), y (n, ...): arrays of any number type; uint8 images stay uint8. Each epoch's order
         depends on the trainer's seed and the number of epochs done. validation_data is evaluated after
-        each epoch: (x, y), or a mapping with evaluate's arguments. schedule: from the part of this
-        call's steps that is done, an array of numbers from 0 to 1, to factors of the optimizer's
-        learning rate (lambda t: 1 - t decays it linearly to 0).
+        each epoch: (x, y), or a mapping with evaluate's arguments. schedule: one of fastnn.optim, or a
+        function from the part of this call's steps that is done, an array of numbers from 0 to 1, to
+        factors of the learning rates (lambda t: 1 - t decays them linearly to 0). accumulate: so many
+        batches make one optimizer step, with the mean of their gradients by rows; the last step of an
+        epoch has those that are left.
 
         lengths: (n,), of the sequences x (n, T, ...), each from 1 to T; model.forward takes them as
         `lengths`. sample_weight: (n,), at least 0: a batch's loss is sum(w * l) / sum(w) over the
@@ -155,6 +163,7 @@ class Trainer:
         """
         _at_least("epochs", epochs, 0)
         _at_least("batch_size", batch_size, 1)
+        _at_least("accumulate", accumulate, 1)
         source, held = make_source(
             self,
             x,
@@ -170,9 +179,11 @@ class Trainer:
         if held is not None or validation_data is not None:
             validate = self._validation(held, validation_data)
         self._make_slab()
-        total = None if source.steps is None else epochs * source.steps
-        rates = Rates(self.optimizer, schedule, self.steps, total)
-        self.running = Fit(self, source, epochs, rates, progress, validate, callbacks)
+        micro = MicroBatches(accumulate, source.steps)
+        coming = None if micro.steps is None else epochs * micro.steps
+        rates = Rates(self.optimizer, schedule, (self.steps, self.epochs), (coming, epochs))
+        remember(self, schedule)
+        self.running = Fit(self, source, epochs, rates, micro, progress, validate, callbacks)
         try:
             return self.running.run()
         finally:
@@ -217,11 +228,12 @@ class Trainer:
 
     def _evaluate(self, blocks: Iterable[Rows], batch_size: int) -> dict[str, Any]:
         done = Pass(self._tally)
-        for rows in blocks:
-            for start, size, iterations in _batches(len(rows), batch_size):
-                plan = self._plan("evaluate", size, rows.specs, False, size)
-                part = rows[start : start + size * iterations].arrays
-                done.run(plan, iterations, part, lambda part=part: part["y"])  # type: ignore[misc]
+        with self.averaged_weights():
+            for rows in blocks:
+                for start, size, iterations in _batches(len(rows), batch_size):
+                    plan = self._plan("evaluate", size, rows.specs, False, size)
+                    part = rows[start : start + size * iterations].arrays
+                    done.run(plan, iterations, part, lambda part=part: part["y"])  # type: ignore[misc]
         return done.result()
 
     def find_lr(
@@ -258,16 +270,27 @@ class Trainer:
         _at_least("batch_size", batch_size, 1)
         rows = self._rows(x, None, lengths)
         out: Array | None = None
-        for start, size, iterations in _batches(len(rows), batch_size):
-            key = ("predict", size, rows.specs)
-            make = partial(PredictPlan, self.model, rows.specs, size)
-            plan: PredictPlan = plans_of(self.model).get(key, make)
-            if out is None:
-                out = np.empty((len(rows), *plan.shape), plan.dtype)
-            part = slice(start, start + size * iterations)
-            plan.plan.execute((*rows[part], out[part]), iterations, plan.strides)
+        with self.averaged_weights():
+            for start, size, iterations in _batches(len(rows), batch_size):
+                key = ("predict", size, rows.specs)
+                make = partial(PredictPlan, self.model, rows.specs, size)
+                plan: PredictPlan = plans_of(self.model).get(key, make)
+                if out is None:
+                    out = np.empty((len(rows), *plan.shape), plan.dtype)
+                part = slice(start, start + size * iterations)
+                plan.plan.execute((*rows[part], out[part]), iterations, plan.strides)
         assert out is not None
         return out
+
+    def averaged_weights(self) -> AbstractContextManager[None]:
+        """While inside, the model has the averaged weights of an optimizer with ema_decay.
+
+        Without one, and before the first step, nothing happens. Training inside is not meant:
+        `with trainer.averaged_weights(): state = model.state_dict()`.
+        """
+        if not self.steps or self.optimizer.ema_decay is None:
+            return nullcontext()
+        return self._make_slab().swapped("ema")
 
     # --- checkpoints ---
 
@@ -316,7 +339,8 @@ class Trainer:
         """The block of the parameters that are trained now; the states of those that stay are kept."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         if self._slab is None or not self._slab.owns(parameters):
-            self._slab = self.optimizer.attach(parameters, self._slab, self.steps)
+            named = self.model.named_parameters()
+            self._slab = self.optimizer.attach(named, self._slab, self.steps)
         if self._loss_out.dtype != self._slab.dtype:
             self._loss_out = np.zeros((), self._slab.dtype)
         return self._slab
@@ -332,13 +356,14 @@ class Trainer:
         slab = self._make_slab()
         trained = (slab, self.optimizer) if training else None
         shuffled = kind == "fit"
+        micro = self.running.micro.every > 1 if self.running and kind != "step" else False
 
         def make() -> BatchPlan:
             return BatchPlan(
-                self.model, self.loss, self._tally, specs, size, trained, rows, shuffled
+                self.model, self.loss, self._tally, specs, size, trained, rows, shuffled, micro
             )
 
-        key = (kind, id(self), size, rows, specs)
+        key = (kind, id(self), size, rows, specs, micro)
         plan: BatchPlan = plans_of(self.model).get(key, make)
         return plan
 

@@ -75,7 +75,7 @@ def formula(optimizer, w, gradients, options):
         s = k.initial_accumulator_value
     momenta = 1.0
     for t, g in enumerate(gradients, 1):
-        g = -g if k.maximize else g
+        g = -g if made.maximize else g
         if optimizer in ("AdamW", "Lion") or getattr(k, "decoupled_weight_decay", False):
             w = w * (1 - lr * decay)
         elif optimizer != "LAMB":

@@ -156,7 +156,7 @@ def test_content(saved):
             for p in ("weight", "bias")
         }
     adam = {"class": "Adam", "lr": 0.01, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}
-    adam |= {"amsgrad": False, "maximize": False}
+    adam |= {"amsgrad": False}
     assert about == {"version": 1, "steps": 0, "epochs": 0, "seed": 7, "optimizer": adam}
     np.testing.assert_array_equal(load_file(saved)["model.0.weight"], mlp()[0].weight.data)
 
