@@ -22,6 +22,7 @@ from fastnn.ops.activation import (
     softsign,
     threshold,
 )
+from fastnn.ops.argmax import argmax, argmin
 from fastnn.ops.compare import equal, greater, greater_equal, less, less_equal, not_equal, where
 from fastnn.ops.conv import conv2d
 from fastnn.ops.conv_more import conv1d, conv_transpose1d, conv_transpose2d
@@ -95,6 +96,8 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "add",
+    "argmax",
+    "argmin",
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",

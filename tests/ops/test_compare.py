@@ -88,3 +88,12 @@ def test_matmul_broadcasts_as_numpys(shapes: tuple[tuple[int, ...], tuple[int, .
     np.testing.assert_allclose(ops.matmul(a, b), a @ b, rtol=1e-12, atol=1e-12)
     model = Function(lambda v: v @ b, a.shape).double()
     np.testing.assert_allclose(model(a), a @ b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+def test_argmax_and_argmin(axis: int | None) -> None:
+    x = np.random.default_rng(0).integers(0, 4, (3, 5, 4)).astype(float)  # with equals
+    np.testing.assert_array_equal(ops.argmax(x, axis), x.argmax(axis))
+    np.testing.assert_array_equal(ops.argmin(x, axis, keepdims=True), x.argmin(axis, keepdims=True))
+    model = Function(lambda v: ops.argmax(v, axis), x.shape).double()
+    np.testing.assert_array_equal(model(x), x.argmax(axis))
