@@ -77,8 +77,7 @@ def test_kernel_status_becomes_an_error() -> None:
     logits, labels = np.zeros((2, 3), np.float32), np.array([0, 3])
     out = np.full(2, 7, np.float32)
     with pytest.raises(_core.KernelError) as error:
-        _core.call(
-            "xent_fwd", 32, x=logits, labels=labels, lse=out, losses=out, n=2, c=3, scale=1.0
-        )
+        sizes = {"n": 2, "c": 3, "ignore": -100, "mean": 0, "scale": 1.0}
+        _core.call("xent_fwd", 32, x=logits, labels=labels, lse=out, losses=out, **sizes)
     assert error.value.status == _core.BAD_LABEL
     np.testing.assert_array_equal(out, 7)

@@ -124,7 +124,7 @@ def steps_of(model: nn.Module, shape: tuple[int, ...], grad: bool = False) -> li
     """The kernels of a model's plan, or of its loss and gradient."""
     x = input_value("x", shape, np.dtype(np.float32))
     y = input_value("y", (), np.dtype(np.float32))
-    parts = Differentiated(model, lambda o, t: (o * o).sum() * t, x, y)
+    parts = Differentiated(model, lambda o, t: (o * o).sum() * t, {"x": x, "y": y})
     plan = Plan(32, Memory(0))
     plan.input(x)
     plan.input(y)
