@@ -27,3 +27,8 @@ def test_japanese_vowels_are_told_apart(capsys: pytest.CaptureFixture[str]) -> N
     assert (min(lengths), max(lengths)) == (7, 29)
     assert names["main"]() >= 0.97
     assert "test accuracy" in capsys.readouterr().out
+
+
+def test_characters_become_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert example("characters")["main"](epochs=4) > 0.5
+    assert "lines are numbers" in capsys.readouterr().out
