@@ -105,11 +105,20 @@ static void bilinear_row(const fnn_warp_args *a, const warp_sample *s, const T *
         int64_t r = (int64_t)y_floor, l = (int64_t)x_floor;
         T u = (T)(y - y_floor), v = (T)(x - x_floor);
         T *pixel = out + (s->flip_h ? a->ow - 1 - q : q) * a->c;
+        int inside = r >= 0 && r + 1 < a->ih && l >= 0 && l + 1 < a->iw;
+        const T *p = in + (inside ? (r * a->iw + l) * a->c : 0);
+        int64_t line = a->iw * a->c;
         for (int64_t k = 0; k < a->c; k++) {
-            T upper =
-                pixel_or_fill(a, in, r, l, k) * (1 - v) + pixel_or_fill(a, in, r, l + 1, k) * v;
-            T lower = pixel_or_fill(a, in, r + 1, l, k) * (1 - v) +
-                      pixel_or_fill(a, in, r + 1, l + 1, k) * v;
+            T corner[4];
+            if (inside) {
+                corner[0] = p[k], corner[1] = p[k + a->c];
+                corner[2] = p[k + line], corner[3] = p[k + line + a->c];
+            } else {
+                for (int i = 0; i < 4; i++)
+                    corner[i] = pixel_or_fill(a, in, r + i / 2, l + i % 2, k);
+            }
+            T upper = corner[0] * (1 - v) + corner[1] * v;
+            T lower = corner[2] * (1 - v) + corner[3] * v;
             pixel[k] = upper * (1 - u) + lower * u;
         }
     }
