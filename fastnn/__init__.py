@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastnn._core import get_num_threads, isa, set_num_threads
 
 if TYPE_CHECKING:
-    from fastnn import data, nn, ops, optim, train
+    from fastnn import data, explain, nn, ops, optim, plot, train
     from fastnn.nn.init import manual_seed
     from fastnn.ops.conv_algorithm import set_conv_algorithm
     from fastnn.ops.custom import custom_op
@@ -28,19 +28,21 @@ __all__ = [
     "Trainer",
     "custom_op",
     "data",
+    "explain",
     "get_num_threads",
     "isa",
     "manual_seed",
     "nn",
     "ops",
     "optim",
+    "plot",
     "set_conv_algorithm",
     "set_num_threads",
     "train",
     "value_and_grad",
 ]
 
-_PARTS = ("data", "nn", "ops", "optim", "train")  # the public packages
+_PARTS = ("data", "explain", "nn", "ops", "optim", "plot", "train")  # the public packages
 _PLACES = {  # other public names: the module that has them
     "History": "fastnn.train",
     "Perceptron": "fastnn.perceptron",

@@ -17,7 +17,7 @@ FLOORS = [
     {"graph", "layout", "autodiff", "ops"},
     {"plan"},
     {"nn", "optim", "data"},
-    {"train", "interop", "models", "perceptron"},
+    {"train", "interop", "models", "perceptron", "explain", "plot"},
     {"cli", "__main__"},
 ]
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}

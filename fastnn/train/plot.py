@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def plot_history(history: History, path: Any = None) -> Any:
     """One panel for each quantity, training and validation in one; ImportError names the extra."""
     names = [n for n in history if not n.startswith("val_") and is_number(history[n][0])]
-    figure = _figure(figsize=(5 * max(1, len(names)), 3.6))
+    figure = new_figure(5 * max(1, len(names)), 3.6)
     for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
             if key in history:
@@ -24,14 +24,12 @@ def plot_history(history: History, path: Any = None) -> Any:
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend()
-    if path is not None:
-        figure.savefig(path, dpi=120)
-    return figure
+    return save(figure, path)
 
 
 def plot_rates(curve: LRCurve, path: Any = None) -> Any:
     """Loss over learning rate, with the rate that is suggested."""
-    figure = _figure(figsize=(5, 3.6))
+    figure = new_figure(5, 3.6)
     axis = figure.subplots()
     axis.plot(curve.lr, curve.loss, alpha=0.3, label="loss")
     axis.plot(curve.lr, curve.mean, label="running mean")
@@ -39,14 +37,20 @@ def plot_rates(curve: LRCurve, path: Any = None) -> Any:
     axis.set(xscale="log", xlabel="learning rate", ylabel="loss")
     axis.grid(alpha=0.3)
     axis.legend()
-    if path is not None:
-        figure.savefig(path, dpi=120)
-    return figure
+    return save(figure, path)
 
 
-def _figure(**options: Any) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure, its size in inches; ImportError names the extra."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install 'fastnn-cpu[plot]'") from error
-    return Figure(layout="constrained", **options)
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(figure: Any, path: Any) -> Any:
+    """Write the figure if there is a path; returns it."""
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure
