@@ -32,3 +32,24 @@ def test_japanese_vowels_are_told_apart(capsys: pytest.CaptureFixture[str]) -> N
 def test_characters_become_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     assert example("characters")["main"](epochs=4) > 0.5
     assert "lines are numbers" in capsys.readouterr().out
+
+
+def test_logic_gates_need_a_hidden_layer_for_xor_alone() -> None:
+    right = example("logic_gates")["main"]()
+    assert [case for case, learned in right.items() if not learned] == [("XOR", "neuron")]
+
+
+def test_learning_rates_follow_the_theory(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    names = example("learning_rates")
+    losses = names["main"](tmp_path / "rates.png")
+    for name, rate in names["RATES"].items():
+        wanted = [9 * (1 - 2 * rate) ** (2 * k) for k in range(20)]
+        assert losses[name] == pytest.approx(wanted, rel=1e-9)
+    assert (tmp_path / "rates.png").stat().st_size > 0
+
+
+def test_custom_op_has_the_right_gradient_and_learns() -> None:
+    error, accuracy = example("custom_op")["main"](compile=False)
+    assert error < 1e-8  # of the differences: step**2 and eps / step
+    assert accuracy > 0.9
