@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test bench bench-peers lint build clean
+.PHONY: train test bench bench-peers docs lint build clean
 
 train: build
 	$(BIN)/fastnn train --data digits --model cnn
@@ -18,6 +18,10 @@ bench: build
 bench-peers:
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet numpy torch==2.13.0 jax tensorflow-cpu onnxruntime onnx
+
+docs: build
+	$(BIN)/pip install --quiet pdoc
+	$(BIN)/pdoc --output-directory build/docs --docformat markdown fastnn
 
 lint: build
 	$(BIN)/ruff check .
