@@ -15,9 +15,6 @@
 #define CONV_TASK_NS 20000.0
 enum { CONV_TASKS = 16 }; /* enough tasks to balance a large convolution */
 
-FNN_INLINE int64_t conv_min(int64_t a, int64_t b) { return a < b ? a : b; }
-FNN_INLINE int64_t conv_max(int64_t a, int64_t b) { return a > b ? a : b; }
-FNN_INLINE int64_t conv_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 /* A multiple of 64 bytes, so that blocks laid one after another in scratch stay aligned. */
 FNN_INLINE size_t conv_align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
@@ -48,10 +45,10 @@ FNN_INLINE conv_shape conv_flatten(const conv_shape *a) {
 
 /* Panels of NR output channels; a group's last one is as many vectors wide as it needs.
  * A group's panels follow each other: [panel][kh][kw][in][width]. */
-FNN_INLINE int64_t conv_panels(int64_t out) { return conv_ceil_div(out, NR); }
-FNN_INLINE int64_t conv_padded(int64_t out) { return conv_ceil_div(out, VL) * VL; }
+FNN_INLINE int64_t conv_panels(int64_t out) { return ceil_div(out, NR); }
+FNN_INLINE int64_t conv_padded(int64_t out) { return ceil_div(out, VL) * VL; }
 FNN_INLINE int64_t conv_panel_vectors(int64_t out, int64_t panel) {
-    return conv_min(NV, conv_ceil_div(out - panel * NR, VL));
+    return least(NV, ceil_div(out - panel * NR, VL));
 }
 
 /* Rows y0.. and columns x0.. of an image of c channels, zero outside it. */
@@ -59,8 +56,8 @@ static inline __attribute__((unused)) void conv_copy_window(T *out, const T *ima
                                                             int64_t iw, int64_t c, int64_t y0,
                                                             int64_t x0, int64_t rows,
                                                             int64_t width) {
-    int64_t left = conv_min(conv_max(-x0, 0), width) * c;
-    int64_t right = conv_max(conv_min(iw - x0, width), 0) * c;
+    int64_t left = least(most(-x0, 0), width) * c;
+    int64_t right = most(least(iw - x0, width), 0) * c;
     for (int64_t y = y0; y < y0 + rows; y++, out += width * c) {
         if (y < 0 || y >= ih || right <= left) {
             memset(out, 0, (size_t)(width * c) * sizeof(T));
@@ -75,8 +72,8 @@ static inline __attribute__((unused)) void conv_copy_window(T *out, const T *ima
 /* The output pixels lo..hi of a row whose input coordinate i * stride + shift lies in 0..size-1. */
 FNN_INLINE void conv_valid_range(int64_t size, int64_t out, int64_t stride, int64_t shift,
                                  int64_t *lo, int64_t *hi) {
-    *lo = shift >= 0 ? 0 : conv_ceil_div(-shift, stride);
-    *hi = shift >= size ? 0 : conv_min(out, (size - 1 - shift) / stride + 1);
+    *lo = shift >= 0 ? 0 : ceil_div(-shift, stride);
+    *hi = shift >= size ? 0 : least(out, (size - 1 - shift) / stride + 1);
 }
 
 /* Whether a direction into `out` channels runs along pixels (conv_planar.c): tiles that run along
@@ -92,8 +89,7 @@ FNN_INLINE int conv_is_scattered(int64_t in, int64_t out, int64_t kh, int64_t kw
                                  int64_t dilation_w, int64_t groups) {
     if (groups != 1 || dilation_w != 1 || 2 * out > VL) return 0;
     int64_t tile = kh * kw * in;
-    int64_t product = in * conv_ceil_div(kh * kw * out, VL),
-            add = 4 * kh * conv_ceil_div(kw * out, VL);
+    int64_t product = in * ceil_div(kh * kw * out, VL), add = 4 * kh * ceil_div(kw * out, VL);
     return 3 * (product + add) < 2 * tile;
 }
 

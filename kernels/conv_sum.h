@@ -16,9 +16,9 @@ static void conv_sum_slice(void *ctx, int64_t task) {
     const conv_sum *s = ctx;
     int64_t part = s->dw_size + s->dbias_size;
     int64_t end = s->dbias ? part : s->dw_size;
-    end = conv_min(end, (task + 1) * CONV_SUM_SLICE);
+    end = least(end, (task + 1) * CONV_SUM_SLICE);
     for (int64_t i = task * CONV_SUM_SLICE; i < end; i += VL) {
-        int64_t n = conv_min(VL, end - i);
+        int64_t n = least(VL, end - i);
         V sum = {0};
         for (int64_t chunk = 0; chunk < s->chunks; chunk++) {
             const T *from = s->work + chunk * part + i;
@@ -37,7 +37,7 @@ static void conv_sum_chunks(const T *work, int64_t chunks, T *dw, int64_t dw_siz
                             int64_t dbias_size) {
     conv_sum sum = {work, dw, dbias, chunks, dw_size, dbias_size};
     int64_t part = dw_size + dbias_size;
-    fnn_parallel(conv_ceil_div(part, CONV_SUM_SLICE), (double)(part * chunks) * 0.1, conv_sum_slice,
+    fnn_parallel(ceil_div(part, CONV_SUM_SLICE), (double)(part * chunks) * 0.1, conv_sum_slice,
                  &sum);
 }
 

@@ -43,13 +43,13 @@ FNN_INLINE void finish_as(int act, const output *o, int64_t row, int64_t col, in
         T *c = o->c + i * o->c_rs + col;
         for (int64_t j = 0; j < cols; j += VL) {
             int64_t left = cols - j;
-            V sum = load_upto(sums + j, left), saved = {0};
-            if (o->beta != 0) sum += o->beta * load_upto(c + j, left);
-            if (o->bias) sum += load_upto(o->bias + col + j, left);
-            if (o->residual) sum += load_upto(o->residual + i * o->residual_rs + col + j, left);
+            V sum = v_load_upto(sums + j, left), saved = {0};
+            if (o->beta != 0) sum += o->beta * v_load_upto(c + j, left);
+            if (o->bias) sum += v_load_upto(o->bias + col + j, left);
+            if (o->residual) sum += v_load_upto(o->residual + i * o->residual_rs + col + j, left);
             if (epilogue_reads_saved(act))
-                saved = load_upto(o->saved + i * o->saved_rs + col + j, left);
-            store_upto(c + j, epilogue(act, sum, saved), left);
+                saved = v_load_upto(o->saved + i * o->saved_rs + col + j, left);
+            v_store_upto(c + j, epilogue(act, sum, saved), left);
         }
     }
 }

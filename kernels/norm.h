@@ -20,8 +20,6 @@ enum {
     STEP = 4, /* rows summed in registers before memory is touched */
 };
 
-FNN_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* --- how the rows are cut --------------------------------------------------------------------- */
 
 typedef struct {

@@ -108,8 +108,6 @@ FNN_INLINE void pool_store(T *p, V v, int64_t lanes) {
         v_store_n(p, v, lanes);
 }
 
-FNN_INLINE int64_t pool_min(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* Rows of `row_bytes` to a task: some 128 KB of the larger image. */
 FNN_INLINE int64_t pool_rows_per_task(int64_t rows, int64_t bytes) {
     int64_t per_task = bytes > 0 ? (int64_t)(rows * 131072.0 / (double)bytes) : rows;

@@ -30,10 +30,6 @@ enum {
     DEPTH = 1024 / sizeof(T), /* of a product's step: a panel's part stays in the L1 cache */
 };
 
-FNN_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-FNN_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-FNN_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-
 FNN_INLINE int64_t gates_of(int64_t mode) { return mode == FNN_LSTM ? 4 : mode == FNN_GRU ? 3 : 1; }
 FNN_INLINE int64_t slots_of(int64_t mode) { return mode >= FNN_LSTM ? 4 : 1; }
 /* Where the recurrent half of a gate is summed. */
@@ -81,12 +77,12 @@ static inline int lengths_fit(const int64_t *lengths, int64_t n, int64_t steps) 
 static inline void load_rows(T *to, int64_t ld, const T *from, int64_t rows, int64_t h) {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t j = 0; j < ld; j += VL)
-            v_store(to + r * ld + j, from ? load_upto(from + r * h + j, h - j) : (V){0});
+            v_store(to + r * ld + j, from ? v_load_upto(from + r * h + j, h - j) : (V){0});
 }
 static inline void store_rows(T *to, const T *from, int64_t ld, int64_t rows, int64_t h) {
     for (int64_t r = 0; to && r < rows; r++)
         for (int64_t j = 0; j < h; j += VL)
-            store_upto(to + r * h + j, v_load(from + r * ld + j), h - j);
+            v_store_upto(to + r * h + j, v_load(from + r * ld + j), h - j);
 }
 
 /* Gradients that fade over many steps end below the normal numbers, where one operation takes as

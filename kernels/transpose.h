@@ -43,15 +43,6 @@ FNN_INLINE void v_transpose(V t[VL]) {
     }
 }
 
-/* The n (1..VL) first lanes. */
-FNN_INLINE V v_load_upto(const T *p, int64_t n) { return n == VL ? v_load(p) : v_load_n(p, n); }
-FNN_INLINE void v_store_upto(T *p, V v, int64_t n) {
-    if (n == VL)
-        v_store(p, v);
-    else
-        v_store_n(p, v, n);
-}
-
 /* y[j, i] = x[i, j] for i < rows and j < columns, each 1..VL; strides in elements between rows. */
 FNN_INLINE void v_transpose_block(const T *x, int64_t xs, int64_t rows, T *y, int64_t ys,
                                   int64_t columns) {

@@ -38,6 +38,11 @@ typedef VI VI_unaligned __attribute__((aligned(sizeof(T)), may_alias));
 
 #define FNN_INLINE static inline __attribute__((always_inline, unused))
 
+FNN_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+FNN_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+FNN_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+FNN_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
 FNN_INLINE V v_load(const T *p) { return *(const V_unaligned *)p; }
 FNN_INLINE void v_store(T *p, V v) { *(V_unaligned *)p = v; }
 FNN_INLINE V v_set1(T x) { return x - (V){0}; } /* x - 0 keeps -0; a broadcast in every ISA */
@@ -90,6 +95,17 @@ FNN_INLINE void v_store_n(T *p, V v, int64_t n) {
         if (i < n) p[i] = v[i];
 }
 #endif
+
+/* The first n lanes, all if n >= VL, none if n <= 0. */
+FNN_INLINE V v_load_upto(const T *p, int64_t n) {
+    return n >= VL ? v_load(p) : n > 0 ? v_load_n(p, n) : (V){0};
+}
+FNN_INLINE void v_store_upto(T *p, V v, int64_t n) {
+    if (n >= VL)
+        v_store(p, v);
+    else if (n > 0)
+        v_store_n(p, v, n);
+}
 
 /* mask ? a : b, lane by lane; mask is the all-ones / all-zeros result of a vector comparison. */
 FNN_INLINE V v_select(VI mask, V a, V b) { return (V)(((VI)a & mask) | ((VI)b & ~mask)); }

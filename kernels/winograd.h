@@ -120,7 +120,7 @@ typedef struct {
 } winograd_tile;
 
 FNN_INLINE winograd_grid winograd_tiles(int64_t oh, int64_t ow) {
-    return (winograd_grid){conv_ceil_div(oh, WINOGRAD_TILE), conv_ceil_div(ow, WINOGRAD_TILE)};
+    return (winograd_grid){ceil_div(oh, WINOGRAD_TILE), ceil_div(ow, WINOGRAD_TILE)};
 }
 FNN_INLINE winograd_tile winograd_tile_at(winograd_grid grid, int64_t index) {
     int64_t sample = index / (grid.rows * grid.cols), in = index % (grid.rows * grid.cols);

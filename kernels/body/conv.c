@@ -61,13 +61,13 @@ static axis make_axis(int backward, int64_t input, int64_t output, int64_t kerne
               INT64_MAX,
               INT64_MIN,
               0};
-    x.pixels = conv_ceil_div(x.count, x.phases);
+    x.pixels = ceil_div(x.count, x.phases);
     int64_t last = INT64_MIN, at;
-    for (int64_t phase = 0; phase < conv_min(x.phases, x.count); phase++)
+    for (int64_t phase = 0; phase < least(x.phases, x.count); phase++)
         for (int64_t r = 0; r < kernel; r++)
             if (tap_at(&x, backward, phase, r, &at)) {
-                x.first = conv_min(x.first, at);
-                last = conv_max(last, at);
+                x.first = least(x.first, at);
+                last = most(last, at);
             }
     if (last < x.first) x.first = last = 0; /* no pixel has a tap */
     x.span = last - x.first;
@@ -83,8 +83,8 @@ static double cut_tasks(plan *p) {
     double pixel_ns = flop / CONV_FLOP_PER_NS + (double)(p->src_c + p->dst_c) * sizeof(T) / 20.0;
     double weights = (double)taps * (double)p->group_in * (double)p->dst_c * sizeof(T);
     double total = pixel_ns * (double)pixels * (double)p->n;
-    int64_t least = 1 + (int64_t)(CONV_TASK_NS / pixel_ns); /* pixels that are worth a task */
-    if (weights > 262144.0) least = conv_max(least, 128);   /* they are read again by each task */
+    int64_t fewest = 1 + (int64_t)(CONV_TASK_NS / pixel_ns); /* pixels that are worth a task */
+    if (weights > 262144.0) fewest = most(fewest, 128);      /* they are read again by each task */
     int64_t row_bytes =
         ((p->w.pixels - 1) * p->w.step + p->w.span + 1) * p->src_c * (int64_t)sizeof(T);
     int64_t sample_bytes = ((p->h.pixels - 1) * p->h.step + p->h.span + 1) * row_bytes;
@@ -92,23 +92,22 @@ static double cut_tasks(plan *p) {
 
     p->samples = 1;
     p->rows = p->h.pixels;
-    if (pixels < least) {
-        p->samples = conv_min(p->n, conv_ceil_div(least, pixels));
-        p->samples = conv_min(p->samples, conv_max(1, most_bytes / conv_max(1, sample_bytes)));
+    if (pixels < fewest) {
+        p->samples = least(p->n, ceil_div(fewest, pixels));
+        p->samples = least(p->samples, most(1, most_bytes / most(1, sample_bytes)));
     } else {
-        int64_t blocks = conv_max(conv_ceil_div(sample_bytes, most_bytes),
-                                  conv_ceil_div(p->h.pixels * p->w.pixels, most_pixels));
-        blocks = conv_max(blocks, conv_ceil_div(CONV_TASKS, p->n));
-        p->rows = conv_max(conv_ceil_div(p->h.pixels, blocks),
-                           conv_ceil_div(least, p->w.count * p->h.phases));
-        p->rows = conv_min(p->rows, p->h.pixels);
+        int64_t blocks = most(ceil_div(sample_bytes, most_bytes),
+                              ceil_div(p->h.pixels * p->w.pixels, most_pixels));
+        blocks = most(blocks, ceil_div(CONV_TASKS, p->n));
+        p->rows = most(ceil_div(p->h.pixels, blocks), ceil_div(fewest, p->w.count * p->h.phases));
+        p->rows = least(p->rows, p->h.pixels);
     }
-    p->row_blocks = conv_ceil_div(p->h.pixels, p->rows);
+    p->row_blocks = ceil_div(p->h.pixels, p->rows);
     p->panels = conv_panels(p->group_out);
-    int64_t tasks = conv_ceil_div(p->n, p->samples) * p->row_blocks;
+    int64_t tasks = ceil_div(p->n, p->samples) * p->row_blocks;
     int64_t worth = (int64_t)(total / (double)tasks / CONV_TASK_NS);
-    p->panel_parts = conv_min(p->groups * p->panels, conv_min(CONV_TASKS / tasks, worth));
-    p->panel_parts = conv_max(1, p->panel_parts);
+    p->panel_parts = least(p->groups * p->panels, least(CONV_TASKS / tasks, worth));
+    p->panel_parts = most(1, p->panel_parts);
 
     p->width = (p->w.pixels - 1) * p->w.step + p->w.span + 1;
     p->height = (p->rows - 1) * p->h.step + p->h.span + 1;
@@ -141,9 +140,9 @@ const conv_tile_fn FNN_SYM(conv_tiles)[NV][MR / 2] = {CONV_EACH_TILE(CONV_TILE_E
 
 /* The phase's pixels of this task, as offsets into window and destination; returns their number. */
 static int64_t list_pixels(const plan *p, const task_state *s, int64_t phase_y, int64_t phase_x) {
-    int64_t cols = p->w.count <= phase_x ? 0 : conv_ceil_div(p->w.count - phase_x, p->w.phases);
-    int64_t all_rows = p->h.count <= phase_y ? 0 : conv_ceil_div(p->h.count - phase_y, p->h.phases);
-    int64_t rows = conv_min(s->first_row + s->rows, all_rows) - s->first_row;
+    int64_t cols = p->w.count <= phase_x ? 0 : ceil_div(p->w.count - phase_x, p->w.phases);
+    int64_t all_rows = p->h.count <= phase_y ? 0 : ceil_div(p->h.count - phase_y, p->h.phases);
+    int64_t rows = least(s->first_row + s->rows, all_rows) - s->first_row;
     int64_t xstep = p->w.step * p->src_c, ystep = p->w.phases * p->dst_c, count = 0;
     for (int64_t i = 0; i < s->samples; i++)
         for (int64_t row = 0; row < rows; row++) {
@@ -193,12 +192,12 @@ static void run_panel(const plan *p, const task_state *s, int64_t phase_y, int64
         .residual = p->residual ? p->residual + first : NULL,
         .saved = p->saved ? p->saved + first : NULL,
         .y = p->dst + first,
-        .cols = conv_min(NR, p->group_out - panel * NR),
+        .cols = least(NR, p->group_out - panel * NR),
         .act = (int)p->act,
     };
     int64_t height = conv_tile_height(pixels);
     for (int64_t i = 0; i < pixels; i += height) {
-        int64_t rows = conv_min(height, pixels - i), mr = (rows + 1) / 2;
+        int64_t rows = least(height, pixels - i), mr = (rows + 1) / 2;
         FNN_SYM(conv_tiles)[nv - 1][mr - 1](&t, s->xoff + i, s->yoff + i, rows);
     }
 }
@@ -234,8 +233,8 @@ static void run_task(void *ctx, int64_t task) {
     int64_t all = p->groups * p->panels;
     task_state s = {.first_sample = block / p->row_blocks * p->samples,
                     .first_row = block % p->row_blocks * p->rows};
-    s.samples = conv_min(p->samples, p->n - s.first_sample);
-    s.rows = conv_min(p->rows, p->h.pixels - s.first_row);
+    s.samples = least(p->samples, p->n - s.first_sample);
+    s.rows = least(p->rows, p->h.pixels - s.first_row);
     s.xoff = (int64_t *)(scratch + p->window_bytes);
     s.yoff = (int64_t *)(scratch + p->window_bytes + p->table_bytes);
     s.segments = (conv_segment *)(scratch + p->window_bytes + 2 * p->table_bytes);
@@ -253,7 +252,7 @@ static void run_task(void *ctx, int64_t task) {
 static int run_plan(plan *p) {
     if (p->n * p->h.count * p->w.count * p->dst_c == 0) return FNN_OK;
     double cost = cut_tasks(p);
-    int64_t tasks = conv_ceil_div(p->n, p->samples) * p->row_blocks * p->panel_parts;
+    int64_t tasks = ceil_div(p->n, p->samples) * p->row_blocks * p->panel_parts;
     fnn_parallel(tasks, cost, run_task, p);
     return p->failed ? FNN_NO_MEMORY : FNN_OK;
 }

@@ -95,7 +95,7 @@ static void gather_task(void *ctx, int64_t task) {
             if (x >= 0) cols[i * a->kw + col_count[i]++] = (tap){x * a->c, s * a->c};
         }
     }
-    int64_t end = conv_min(a->n * g->dst_h, (task + 1) * g->task_rows);
+    int64_t end = least(a->n * g->dst_h, (task + 1) * g->task_rows);
     for (int64_t row = task * g->task_rows; row < end; row++) {
         int64_t sample = row / g->dst_h, row_count = 0;
         for (int64_t r = 0; r < a->kh; r++) {
@@ -115,8 +115,8 @@ static int run_gather(gather *g) {
     double row_ns = (double)g->dst_w * (double)g->a.c * (double)(g->a.kh * g->a.kw + 2) * 1.5 / VL;
     int64_t all = g->a.n * g->dst_h;
     if (all == 0) return FNN_OK;
-    g->task_rows = conv_min(all, 1 + (int64_t)(CONV_TASK_NS / (row_ns + 1.0)));
-    fnn_parallel(conv_ceil_div(all, g->task_rows), row_ns * (double)all, gather_task, g);
+    g->task_rows = least(all, 1 + (int64_t)(CONV_TASK_NS / (row_ns + 1.0)));
+    fnn_parallel(ceil_div(all, g->task_rows), row_ns * (double)all, gather_task, g);
     return g->failed ? FNN_NO_MEMORY : FNN_OK;
 }
 
@@ -219,8 +219,8 @@ static double make_weight_plan(weight_plan *p, const fnn_conv_bwd_weight_args *a
     p->rows = a->n * a->oh;
     p->dw_size = a->kh * a->kw * a->c;
     double cost = (double)p->rows * (double)a->ow * (double)(p->dw_size + a->c) * 1.5 / VL;
-    int64_t most = conv_min(CONV_TASKS, p->rows);
-    p->chunks = conv_max(1, conv_min(most, 1 + (int64_t)(cost / CONV_TASK_NS)));
+    int64_t limit = least(CONV_TASKS, p->rows);
+    p->chunks = most(1, least(limit, 1 + (int64_t)(cost / CONV_TASK_NS)));
     return cost;
 }
 

@@ -40,7 +40,7 @@ static void pack_rows(T *out, const T *w, int64_t ld, int64_t in, int64_t width,
 static void pack_columns(T *out, const T *w, int64_t ld, int64_t in, int64_t width, int64_t cols) {
     enum { PIECE = 64 };
     for (int64_t i0 = 0; i0 < in; i0 += PIECE) {
-        int64_t i1 = conv_min(in, i0 + PIECE);
+        int64_t i1 = least(in, i0 + PIECE);
         for (int64_t j = 0; j < cols; j++)
             for (int64_t i = i0; i < i1; i++) out[i * width + j] = w[j * ld + i];
         for (int64_t i = i0; i < i1; i++)
@@ -52,7 +52,7 @@ static void pack_panel(void *ctx, int64_t task) {
     const pack_job *job = ctx;
     const fnn_conv_pack_args *a = job->a;
     int64_t group = task / job->panels, panel = task % job->panels, taps = a->kh * a->kw;
-    int64_t first = panel * NR, cols = conv_min(NR, job->out - first);
+    int64_t first = panel * NR, cols = least(NR, job->out - first);
     int64_t width = conv_panel_vectors(job->out, panel) * VL;
     T *out = (T *)a->packed + (group * conv_padded(job->out) + first) * taps * job->in;
     const T *w = a->w;

@@ -42,12 +42,12 @@ void FNN_SYM(conv_planar_pack)(const fnn_conv_pack_args *a) {
 static void split_channels(const T *row, int64_t n, int64_t c, T *out, int64_t plane) {
     for (int64_t first = 0; first < n; first += VL)
         for (int64_t i = 0; i < c; i += VL)
-            v_transpose_block(row + first * c + i, c, conv_min(VL, n - first),
-                              out + i * plane + first, plane, conv_min(VL, c - i));
+            v_transpose_block(row + first * c + i, c, least(VL, n - first), out + i * plane + first,
+                              plane, least(VL, c - i));
 }
 
 static void take_planes(const plan *p, const T *sample, T *planes) {
-    int64_t plane = p->height * p->width, n = conv_min(p->src_w, p->width - p->pad_w);
+    int64_t plane = p->height * p->width, n = least(p->src_w, p->width - p->pad_w);
     memset(planes, 0, p->planes_bytes);
     for (int64_t y = 0; y < p->height; y++) {
         int64_t from = y - p->pad_h;
@@ -68,7 +68,7 @@ static void multiply(const plan *p, const T *planes, T *sums, conv_segment *segm
             segments[count] =
                 (conv_segment){count * p->a.kw, (i * p->height + r * p->a.dilation_h) * p->width};
     for (int64_t o = 0; o < MR; o++) {
-        xoff[o] = conv_min(o, p->out - 1) * p->a.kw * count;
+        xoff[o] = least(o, p->out - 1) * p->a.kw * count;
         yoff[o] = o * p->columns;
     }
     conv_tile t = {.x = p->packed,
@@ -78,7 +78,7 @@ static void multiply(const plan *p, const T *planes, T *sums, conv_segment *segm
                    .xstep = 1,
                    .wstep = p->a.dilation_w};
     for (int64_t first = 0; first < p->pixels; first += NR) {
-        int64_t nv = conv_min(NV, conv_ceil_div(p->pixels - first, VL));
+        int64_t nv = least(NV, ceil_div(p->pixels - first, VL));
         t.w = planes + first;
         t.y = sums + first;
         t.cols = nv * VL;
@@ -117,11 +117,11 @@ static void finish_row(const plan *p, const T *sums, const T *bias, int64_t row)
     int64_t columns = p->columns, n = p->dst_w * p->out, at = row * n;
     T *dst = p->dst + at;
     for (int64_t x = 0; x < p->dst_w; x += 2 * VL)
-        join_channels(sums + x, columns, p->out, conv_min(2 * VL, p->dst_w - x), dst + x * p->out,
+        join_channels(sums + x, columns, p->out, least(2 * VL, p->dst_w - x), dst + x * p->out,
                       n - x * p->out);
     if (!bias && !p->residual && p->act == FNN_ACT_NONE) return;
     for (int64_t j = 0; j < n; j += VL) {
-        int64_t m = conv_min(VL, n - j);
+        int64_t m = least(VL, n - j);
         V v = v_load_upto(dst + j, m), saved = {0};
         if (bias) v += v_load_upto(bias + j, m);
         if (p->residual) v += v_load_upto(p->residual + at + j, m);
@@ -161,7 +161,7 @@ static int run_plan(plan *p) {
     p->height = p->dst_h + (a->kh - 1) * a->dilation_h;
     p->width = p->dst_w + (a->kw - 1) * a->dilation_w;
     p->pixels = (p->dst_h - 1) * p->width + p->dst_w;
-    p->columns = (conv_ceil_div(p->pixels, VL) + 2) * VL;
+    p->columns = (ceil_div(p->pixels, VL) + 2) * VL;
     /* Vectors of the last pixels read on behind the last plane. */
     p->planes_bytes = conv_align((size_t)(p->in * p->height * p->width + NR) * sizeof(T));
     p->sums_bytes = (size_t)(p->out * p->columns) * sizeof(T);

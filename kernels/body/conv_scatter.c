@@ -32,7 +32,7 @@ void FNN_SYM(conv_scatter_pack)(const fnn_conv_pack_args *a) {
     int64_t columns = column_count(a);
     const T *w = a->w;
     for (int64_t first = 0; first < columns; first += NR) {
-        int64_t width = conv_min(NR, conv_padded(columns) - first);
+        int64_t width = least(NR, conv_padded(columns) - first);
         T *panel = (T *)a->packed + first * a->k;
         for (int64_t j = 0; j < width; j++) {
             const T *from = w + (first + j) * a->k; /* w is [kh, kw, c, k] */
@@ -48,7 +48,7 @@ static void multiply_row(const plan *p, const T *x, T *product, const int64_t *x
     conv_segment whole = {0, 0};
     int64_t height = conv_tile_height(p->src_w);
     for (int64_t first = 0; first < p->columns; first += NR) {
-        int64_t width = conv_min(NR, p->columns - first);
+        int64_t width = least(NR, p->columns - first);
         conv_tile t = {.x = x,
                        .w = p->packed + first * p->in,
                        .segments = &whole,
@@ -57,7 +57,7 @@ static void multiply_row(const plan *p, const T *x, T *product, const int64_t *x
                        .y = product + first,
                        .cols = width};
         for (int64_t i = 0; i < p->src_w; i += height) {
-            int64_t rows = conv_min(height, p->src_w - i);
+            int64_t rows = least(height, p->src_w - i);
             FNN_SYM(conv_tiles)[width / VL - 1][(rows + 1) / 2 - 1](&t, xoff + i, yoff + i, rows);
         }
     }
@@ -67,8 +67,8 @@ static void multiply_row(const plan *p, const T *x, T *product, const int64_t *x
  * from each other, or each would wait for the store before it. */
 static void add_row(const plan *p, const T *product, T *window) {
     int64_t n = p->a.kw * p->out, step = p->a.stride_w * p->out;
-    int64_t apart = conv_ceil_div(conv_padded(n), step);
-    for (int64_t start = 0; start < conv_min(apart, p->src_w); start++)
+    int64_t apart = ceil_div(conv_padded(n), step);
+    for (int64_t start = 0; start < least(apart, p->src_w); start++)
         for (int64_t x = start; x < p->src_w; x += apart) {
             const T *from = product + x * p->columns;
             T *to = window + x * step;
@@ -108,16 +108,16 @@ static void run_task(void *ctx, int64_t task) {
     int64_t *xoff = (int64_t *)(scratch + p->window_bytes + p->product_bytes);
     int64_t *yoff = xoff + p->table_bytes / sizeof(int64_t);
     for (int64_t i = 0; i < p->src_w + MR; i++) {
-        int64_t pixel = conv_min(i, p->src_w - 1);
+        int64_t pixel = least(i, p->src_w - 1);
         xoff[i] = pixel * p->in;
         yoff[i] = pixel * p->columns;
     }
     int64_t sample = task / p->row_blocks, y0 = task % p->row_blocks * p->rows;
-    int64_t y1 = conv_min(p->dst_h, y0 + p->rows);
+    int64_t y1 = least(p->dst_h, y0 + p->rows);
     memset(window, 0, (size_t)((y1 - y0) * p->window_row + VL) * sizeof(T));
     int64_t reach = (p->a.kh - 1) * p->a.dilation_h, stride = p->a.stride_h;
-    int64_t first = conv_max(0, y0 + p->pad_h - reach), last = y1 - 1 + p->pad_h;
-    for (int64_t i = conv_ceil_div(first, stride); i < p->src_h && i * stride <= last; i++) {
+    int64_t first = most(0, y0 + p->pad_h - reach), last = y1 - 1 + p->pad_h;
+    for (int64_t i = ceil_div(first, stride); i < p->src_h && i * stride <= last; i++) {
         multiply_row(p, p->src + (sample * p->src_h + i) * p->src_w * p->in, product, xoff, yoff);
         for (int64_t r = 0; r < p->a.kh; r++) {
             int64_t y = i * stride + r * p->a.dilation_h - p->pad_h;
@@ -133,15 +133,15 @@ static int run_plan(plan *p) {
     const conv_shape *a = &p->a;
     if (a->n * p->dst_h * p->dst_w == 0) return FNN_OK;
     p->columns = conv_padded(a->kh * a->kw * p->out);
-    p->window_x = conv_min(0, -p->pad_w);
+    p->window_x = least(0, -p->pad_w);
     int64_t end = (p->src_w - 1) * a->stride_w + a->kw - p->pad_w;
-    p->window_row = (conv_max(end, p->dst_w) - p->window_x) * p->out;
+    p->window_row = (most(end, p->dst_w) - p->window_x) * p->out;
     double flop = 2.0 * (double)p->in * (double)p->columns + 16.0 * (double)a->kh * VL;
     double cost = flop / CONV_FLOP_PER_NS * (double)(a->n * p->src_h) * (double)p->src_w;
     int64_t worth = 1 + (int64_t)(cost / CONV_TASK_NS / (double)a->n);
-    int64_t blocks = conv_max(1, conv_min(worth, CONV_TASKS / a->n));
-    p->rows = conv_ceil_div(p->dst_h, blocks);
-    p->row_blocks = conv_ceil_div(p->dst_h, p->rows);
+    int64_t blocks = most(1, least(worth, CONV_TASKS / a->n));
+    p->rows = ceil_div(p->dst_h, blocks);
+    p->row_blocks = ceil_div(p->dst_h, p->rows);
     p->window_bytes = conv_align((size_t)(p->rows * p->window_row + 2 * VL) * sizeof(T));
     p->product_bytes = conv_align((size_t)(p->src_w * p->columns) * sizeof(T));
     p->table_bytes = conv_align((size_t)(p->src_w + MR) * sizeof(int64_t));

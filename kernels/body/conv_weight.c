@@ -99,7 +99,7 @@ static void run_tiles(const block *b, conv_tile *t, int64_t rows) {
     t->cols = b->cols;
     int64_t height = conv_tile_height(rows);
     for (int64_t i = 0; i < rows; i += height) {
-        int64_t now = conv_min(height, rows - i);
+        int64_t now = least(height, rows - i);
         int dense = !b->p->few && now % 2 == 0; /* an odd tile's last row is a double */
         FNN_SYM(conv_weight_tiles)
         [b->nv - 1][(now + 1) / 2 - 1][dense](t, b->xoff + i, b->yoff + i, now);
@@ -111,7 +111,7 @@ static void add_by_position(const block *b) {
     const plan *p = b->p;
     const conv_shape *a = &p->a;
     for (int64_t i = 0; i < p->group_c + MR; i++) {
-        b->xoff[i] = conv_min(i, p->group_c - 1);
+        b->xoff[i] = least(i, p->group_c - 1);
         b->yoff[i] = i * a->k;
     }
     for (int64_t r = 0; r < a->kh; r++)
@@ -170,7 +170,7 @@ static void run_panel(const plan *p, block *b, int64_t chunk, int64_t index) {
     int64_t panel = index % p->panels, dw_size = p->m * p->a.k, part = dw_size + p->a.k;
     b->group = index / p->panels;
     b->column = b->group * p->group_k + panel * NR;
-    b->cols = conv_min(NR, p->group_k - panel * NR);
+    b->cols = least(NR, p->group_k - panel * NR);
     b->nv = conv_panel_vectors(p->group_k, panel);
     b->dw = (p->chunks > 1 ? p->work + chunk * part : p->dw) + b->column;
     b->dbias = (p->chunks > 1 ? p->work + chunk * part + dw_size : p->dbias) + b->column;
@@ -179,8 +179,8 @@ static void run_panel(const plan *p, block *b, int64_t chunk, int64_t index) {
     int64_t end = p->rows * (chunk + 1) / p->chunks;
     for (int64_t row = p->rows * chunk / p->chunks; row < end; row = b->last) {
         b->first = row;
-        b->last = conv_min(end, row + p->block_rows);
-        if (p->few) b->last = conv_min(b->last, (row / p->a.oh + 1) * p->a.oh);
+        b->last = least(end, row + p->block_rows);
+        if (p->few) b->last = least(b->last, (row / p->a.oh + 1) * p->a.oh);
         take_dy(b);
         if (p->dbias) add_dbias(b);
         if (p->few)
@@ -226,12 +226,12 @@ static double make_plan(plan *p, const fnn_conv_bwd_weight_args *args) {
     double cost = pixels * (2.0 * (double)p->m * (double)a->k / CONV_FLOP_PER_NS +
                             (double)(a->c + a->k) * sizeof(T) / 20.0);
     int64_t worth = 1 + (int64_t)(cost / CONV_TASK_NS), all = a->groups * p->panels;
-    int64_t most = p->m * a->k > SMALL_DW ? conv_max(1, CONV_TASKS / all) : CONV_TASKS;
-    p->chunks = conv_max(1, conv_min(conv_min(most, worth), p->rows));
-    p->panel_parts = conv_max(1, conv_min(all, conv_min(CONV_TASKS, worth) / p->chunks));
+    int64_t limit = p->m * a->k > SMALL_DW ? most(1, CONV_TASKS / all) : CONV_TASKS;
+    p->chunks = most(1, least(least(limit, worth), p->rows));
+    p->panel_parts = most(1, least(all, least(CONV_TASKS, worth) / p->chunks));
 
-    p->block_rows = conv_max(1, conv_min(p->rows, BLOCK_PIXELS / conv_max(1, a->ow)));
-    if (p->few) p->block_rows = conv_min(a->oh, 4 * p->block_rows);
+    p->block_rows = most(1, least(p->rows, BLOCK_PIXELS / most(1, a->ow)));
+    if (p->few) p->block_rows = least(a->oh, 4 * p->block_rows);
     p->width = (a->ow - 1) * a->stride_w + (a->kw - 1) * a->dilation_w + 1;
     p->height = (p->block_rows - 1) * a->stride_h + (a->kh - 1) * a->dilation_h + 1;
     int64_t last_y = (a->oh - 1) * a->stride_h + (a->kh - 1) * a->dilation_h - a->pad_h;

@@ -21,10 +21,6 @@ enum {
 
 static const double NS_PER_STEP = 1.0 / (VL * 4); /* a multiply-add's cost, for the pool */
 
-FNN_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-FNN_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-FNN_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-
 FNN_INLINE output batch_output(const fnn_gemm_args *g, int64_t i) {
     return (output){
         .c = (T *)g->c + i * g->c_bs,
@@ -191,8 +187,9 @@ static void add_parts(const cut *t) {
             T *into = parts + i * size;
             const T *from = parts + (i + half) * size;
             for (int64_t e = 0; e < size; e += VL)
-                store_upto(into + e, load_upto(into + e, size - e) + load_upto(from + e, size - e),
-                           size - e);
+                v_store_upto(into + e,
+                             v_load_upto(into + e, size - e) + v_load_upto(from + e, size - e),
+                             size - e);
         }
     output out = batch_output(g, 0);
     for (int64_t i = 0; i < g->m; i++) finish(&out, i, 0, 1, g->n, parts + i * g->n, g->n);

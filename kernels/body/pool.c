@@ -73,7 +73,7 @@ FNN_INLINE void pool_pixel(const window *win, T *y, int32_t *idx, int64_t c, int
                            int mode, int with_idx, int relu) {
     int64_t last = c > VL ? c - VL : 0;
     for (int64_t ch = 0; ch < c; ch += VL) {
-        int64_t from = pool_min(ch, last);
+        int64_t from = least(ch, last);
         VI where = pool_position(-1);
         V v = win->rows * win->cols > 0
                   ? window_value(win, win->x + from, lanes, mode, with_idx, &where)
@@ -123,11 +123,11 @@ FNN_INLINE void pool_rows(const fwd_job *job, int64_t from, int64_t to, int mode
                     (T)(height * pool_divisor(&w, ox, u.count, (int)a->count_include_pad));
             int64_t reach = (v.count - 1) * win.row_step + (u.count - 1) * win.col_step + VL;
             if (two_rows && u.count == 2) {
-                int64_t run = pool_min((iw - 2 - u.first) / w.stride + 1, ow - ox);
+                int64_t run = least((iw - 2 - u.first) / w.stride + 1, ow - ox);
                 if (c < VL) {
                     int64_t x_room = x_end - win.x - (iw + 1) * c - VL, y_room = y_end - y - VL;
-                    run = pool_min(run, x_room < 0 ? 0 : x_room / (w.stride * c) + 1);
-                    run = pool_min(run, y_room < 0 ? 0 : y_room / c + 1);
+                    run = least(run, x_room < 0 ? 0 : x_room / (w.stride * c) + 1);
+                    run = least(run, y_room < 0 ? 0 : y_room / c + 1);
                 }
                 if (relu)
                     pool_run(&win, y, idx, c, run, w.stride, mode, with_idx, 1);
@@ -149,7 +149,7 @@ FNN_INLINE void pool_rows(const fwd_job *job, int64_t from, int64_t to, int mode
 static void fwd_task(void *ctx, int64_t task) {
     const fwd_job *job = ctx;
     int64_t from = task * job->rows_per_task;
-    int64_t to = pool_min(from + job->rows_per_task, job->rows);
+    int64_t to = least(from + job->rows_per_task, job->rows);
     switch (job->a->mode) {
     case FNN_POOL_AVG:
         pool_rows(job, from, to, FNN_POOL_AVG, 0);

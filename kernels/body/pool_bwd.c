@@ -49,7 +49,7 @@ FNN_INLINE void gather_row(const bwd_job *job, const bwd_row *row) {
         int64_t lanes = fitting_lanes(row, c, ix, (row->oy.hi * ow + ox.hi) * c);
         VI here = pool_position(row->iy * job->a->iw + ix);
         for (int64_t ch = 0; ch < c; ch += VL) {
-            int64_t from = pool_min(ch, last);
+            int64_t from = least(ch, last);
             V sum = {0};
             for (int64_t oy = row->oy.lo; oy <= row->oy.hi; oy++) {
                 for (int64_t o = ox.lo; o <= ox.hi; o++) {
@@ -79,7 +79,7 @@ FNN_INLINE void gather_average_row(const bwd_job *job, const bwd_row *row) {
                 if (cells == 0) continue;
                 T weight = 1 / (T)cells;
                 for (int64_t ch = 0; ch < c; ch += VL) {
-                    int64_t lanes = pool_min(VL, c - ch);
+                    int64_t lanes = least(VL, c - ch);
                     V g = load_grad(row, (oy * ow + o) * c + ch, lanes);
                     pool_store(dx + ch, pool_load(dx + ch, lanes) + g * v_set1(weight), lanes);
                 }
@@ -108,7 +108,7 @@ FNN_INLINE void spread_row(const bwd_job *job, const bwd_row *row, int average) 
         T weight = 1;
         if (average) weight /= (T)(height * pool_divisor(&job->w, ox, u.count, include_pad));
         for (int64_t ch = 0; ch < c; ch += VL) {
-            int64_t from = pool_min(ch, last);
+            int64_t from = least(ch, last);
             V g = load_grad(row, out + from, lanes);
             T *dx = row->dx + u.first * c + from;
             if (average) {
@@ -155,7 +155,7 @@ FNN_INLINE void bwd_rows(const bwd_job *shared, int64_t from, int64_t to, int av
 static void bwd_task(void *ctx, int64_t task) {
     const bwd_job *job = ctx;
     int64_t from = task * job->rows_per_task;
-    int64_t to = pool_min(from + job->rows_per_task, job->rows);
+    int64_t to = least(from + job->rows_per_task, job->rows);
     if (job->a->mode == FNN_POOL_AVG)
         bwd_rows(job, from, to, 1);
     else

@@ -72,7 +72,7 @@ FNN_INLINE void cell(int mode, int64_t left, const T *sums, int64_t stride, cons
         V state = f * v_load(c) + i * g;
         s[0] = i, s[1] = f, s[2] = g, s[3] = o;
         v_store(c, state);
-        if (cells) store_upto(cells, state, left);
+        if (cells) v_store_upto(cells, state, left);
         out = o * gate_tanh(state);
     } else if (mode == FNN_GRU) {
         V r = gate_sigmoid(s[0]), z = gate_sigmoid(s[1]), n = gate_tanh(s[2] + r * s[3]);
@@ -83,9 +83,9 @@ FNN_INLINE void cell(int mode, int64_t left, const T *sums, int64_t stride, cons
     }
     if (mode >= FNN_LSTM && gates)
 #pragma GCC unroll 4
-        for (int q = 0; q < MOST_SLOTS; q++) store_upto(gates + q * gap, s[q], left);
+        for (int q = 0; q < MOST_SLOTS; q++) v_store_upto(gates + q * gap, s[q], left);
     v_store(next, out);
-    store_upto(y, out, left);
+    v_store_upto(y, out, left);
 }
 
 /* A sample that has ended keeps its state; what it puts out is zero. */
@@ -93,10 +93,10 @@ FNN_INLINE void ended(int mode, int64_t left, const T *h, T *next, T *y, T *gate
                       T *cells) {
     V zero = {0};
     v_store(next, v_load(h));
-    store_upto(y, zero, left);
+    v_store_upto(y, zero, left);
     if (mode >= FNN_LSTM && gates)
-        for (int q = 0; q < MOST_SLOTS; q++) store_upto(gates + q * gap, zero, left);
-    if (mode == FNN_LSTM && cells) store_upto(cells, zero, left);
+        for (int q = 0; q < MOST_SLOTS; q++) v_store_upto(gates + q * gap, zero, left);
+    if (mode == FNN_LSTM && cells) v_store_upto(cells, zero, left);
 }
 
 FNN_INLINE void vector_as(int mode, const forward_block *b, const forward_step *step, int64_t j,
@@ -158,8 +158,8 @@ static void chunk_sums(const forward_block *b, const forward_step *step, int64_t
             for (int64_t r = 0; r < b->m; r++)
                 for (int64_t v = 0; v < ld; v += VL)
                     v_store(sums + r * NR + v,
-                            load_upto(step->pre + r * run->slots * a->h + gate * a->h + j + v,
-                                      a->h - j - v));
+                            v_load_upto(step->pre + r * run->slots * a->h + gate * a->h + j + v,
+                                        a->h - j - v));
         }
         int64_t slot = state_slot(a->mode, gate);
         product(b->h, run->hp, b->m, a->h, panel + c * ld, ld, b->sums + slot * size, NR,

@@ -44,15 +44,15 @@ typedef struct {
     const T *dy, *gates, *cells, *y, *y_before, *cells_before;
 } saved_cell;
 
-FNN_INLINE V load_or_zero(const T *p, int64_t n) { return p ? load_upto(p, n) : (V){0}; }
+FNN_INLINE V load_or_zero(const T *p, int64_t n) { return p ? v_load_upto(p, n) : (V){0}; }
 
 /* Gradients of the slots' sums in d; dh becomes what passes beside the recurrent product. */
 FNN_INLINE void cell_grad(int mode, int64_t left, saved_cell s, int64_t gap, T *dh, T *dc, V *d) {
     V dout = v_load(dh) + load_or_zero(s.dy, left), beside = {0};
     if (mode == FNN_LSTM) {
-        V i = load_upto(s.gates, left), f = load_upto(s.gates + gap, left);
-        V g = load_upto(s.gates + 2 * gap, left), o = load_upto(s.gates + 3 * gap, left);
-        V out = gate_tanh(load_upto(s.cells, left));
+        V i = v_load_upto(s.gates, left), f = v_load_upto(s.gates + gap, left);
+        V g = v_load_upto(s.gates + 2 * gap, left), o = v_load_upto(s.gates + 3 * gap, left);
+        V out = gate_tanh(v_load_upto(s.cells, left));
         V dstate = v_load(dc) + dout * o * (1 - out * out);
         d[0] = dstate * g * (i * (1 - i));
         d[1] = dstate * load_or_zero(s.cells_before, left) * (f * (1 - f));
@@ -60,15 +60,15 @@ FNN_INLINE void cell_grad(int mode, int64_t left, saved_cell s, int64_t gap, T *
         d[3] = dout * out * (o * (1 - o));
         v_store(dc, dstate * f);
     } else if (mode == FNN_GRU) {
-        V r = load_upto(s.gates, left), z = load_upto(s.gates + gap, left);
-        V n = load_upto(s.gates + 2 * gap, left), half = load_upto(s.gates + 3 * gap, left);
+        V r = v_load_upto(s.gates, left), z = v_load_upto(s.gates + gap, left);
+        V n = v_load_upto(s.gates + 2 * gap, left), half = v_load_upto(s.gates + 3 * gap, left);
         d[1] = dout * (load_or_zero(s.y_before, left) - n) * (z * (1 - z));
         d[2] = dout * (1 - z) * (1 - n * n);
         d[0] = d[2] * half * (r * (1 - r));
         d[3] = d[2] * r;
         beside = dout * z;
     } else {
-        V y = load_upto(s.y, left);
+        V y = v_load_upto(s.y, left);
         d[0] = mode == FNN_RNN_TANH ? dout * (1 - y * y) : v_select(y > 0, dout, (V){0});
     }
     v_store(dh, beside);
@@ -100,10 +100,10 @@ FNN_INLINE void vector_as(int mode, const backward_block *b, const backward_step
             cell_grad(mode, left, s, h, b->dh + r * run->hp + j, b->dc + r * run->hp + j, d);
             if (first && a->dfirst)
                 for (int q = 0; q < slots; q++)
-                    store_upto((T *)a->dfirst + (state - j) * slots + q * h + j, d[q], left);
+                    v_store_upto((T *)a->dfirst + (state - j) * slots + q * h + j, d[q], left);
         }
         for (int q = 0; q < slots; q++) {
-            store_upto(dgates + q * h, d[q], left);
+            v_store_upto(dgates + q * h, d[q], left);
             sums[q] += d[q];
         }
     }
@@ -210,7 +210,7 @@ static void add_sums(const backward_run *run) {
                     int64_t block = d * run->cut.blocks + i;
                     sum += v_load(run->sums + (block * run->slots + q) * run->hp + j);
                 }
-                store_upto(out + j, sum, a->h - j);
+                v_store_upto(out + j, sum, a->h - j);
             }
         }
 }

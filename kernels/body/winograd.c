@@ -54,7 +54,7 @@ static void multiply(const plan *p, const block_state *s, int64_t panel, int64_t
                    .cols = width};
     for (int position = 0; position < WINOGRAD_POSITIONS; position++) {
         for (int64_t i = 0; i < s->count; i += height) {
-            int64_t rows = conv_min(height, s->count - i);
+            int64_t rows = least(height, s->count - i);
             FNN_SYM(conv_tiles)
             [vectors - 1][(rows + 1) / 2 - 1](&t, s->xoff + i, s->yoff + i, rows);
         }
@@ -70,8 +70,7 @@ FNN_INLINE void store_pixels(const int64_t act, const int whole, const plan *p, 
     const fnn_winograd_fwd_args *a = p->a;
     const T *bias = a->bias, *residual = a->residual;
     V start = !bias ? (V){0} : whole ? v_load(bias + channel) : v_load_n(bias + channel, n);
-    int64_t rows = conv_min(WINOGRAD_TILE, a->oh - t.y),
-            cols = conv_min(WINOGRAD_TILE, a->ow - t.x);
+    int64_t rows = least(WINOGRAD_TILE, a->oh - t.y), cols = least(WINOGRAD_TILE, a->ow - t.x);
     for (int64_t r = 0; r < rows; r++) {
         int64_t at = ((t.sample * a->oh + t.y + r) * a->ow + t.x) * a->k + channel;
         for (int64_t c = 0; c < cols; c++, at += a->k) {
@@ -133,7 +132,7 @@ static void run_task(void *ctx, int64_t task) {
     s.zeros = (T *)(scratch += p->table_bytes);
     memset(scratch, 0, p->zeros_bytes);
     for (int64_t i = 0; i < s.count + MR; i++) {
-        s.xoff[i] = conv_min(i, s.count - 1) * p->row;
+        s.xoff[i] = least(i, s.count - 1) * p->row;
         s.yoff[i] = i * NR;
     }
     transform_input(p, &s);
@@ -149,11 +148,11 @@ int FNN_SYM(winograd_fwd)(const fnn_winograd_fwd_args *a) {
     p.tiles = a->n * p.grid.rows * p.grid.cols;
     if (p.tiles * a->k == 0) return FNN_OK;
     double cost = winograd_tile_ns(a->c, a->k) * (double)p.tiles;
-    p.blocks = conv_ceil_div(p.tiles, BLOCK);
-    p.block = conv_ceil_div(p.tiles, p.blocks);
+    p.blocks = ceil_div(p.tiles, BLOCK);
+    p.block = ceil_div(p.tiles, p.blocks);
     p.panels = conv_panels(a->k);
     int64_t worth = (int64_t)(cost / (double)p.blocks / CONV_TASK_NS);
-    p.parts = conv_max(1, conv_min(conv_min(p.panels, worth), CONV_TASKS / p.blocks));
+    p.parts = most(1, least(least(p.panels, worth), CONV_TASKS / p.blocks));
     p.row = conv_padded(a->c) + VL;
     p.input_bytes = conv_align((size_t)(WINOGRAD_POSITIONS * p.block * p.row) * sizeof(T));
     p.product_bytes = conv_align((size_t)(WINOGRAD_POSITIONS * p.block * NR) * sizeof(T));

@@ -39,8 +39,8 @@ static void pack_panel(void *ctx, int64_t panel) {
     const T *taps[TAPS];
     for (int64_t in = 0; in < all_in; in += VL)
         for (int64_t j = 0; j < vectors; j++) {
-            int64_t ins = conv_min(VL, all_in - in), out = panel * NR + j * VL;
-            take_block(a, in, ins, out, conv_min(VL, all_out - out), block);
+            int64_t ins = least(VL, all_in - in), out = panel * NR + j * VL;
+            take_block(a, in, ins, out, least(VL, all_out - out), block);
             for (int64_t i = 0; i < ins; i++) {
                 for (int tap = 0; tap < TAPS; tap++) taps[tap] = block + (tap * VL + i) * VL;
                 winograd_expand_tile(3, 1, taps, 0, VL, packed + (in + i) * width + j * VL,

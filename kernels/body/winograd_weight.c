@@ -65,7 +65,7 @@ static void transform(const plan *p, const part_state *s, int64_t first, int64_t
         winograd_expand_channels(WINOGRAD_REACH, pixels, s->channels, s->x + i * p->row,
                                  p->block * p->row);
         for (int64_t j = 0; j < s->panels; j++) {
-            int64_t column = (s->first_panel + j) * NR, n = conv_min(NR, a->k - column);
+            int64_t column = (s->first_panel + j) * NR, n = least(NR, a->k - column);
             winograd_window(WINOGRAD_TILE, pixels, (const T *)a->dy + column, t.sample, a->oh,
                             a->ow, a->k, t.y, t.x, s->zeros);
             winograd_expand_channels(WINOGRAD_TILE, pixels, n,
@@ -92,7 +92,7 @@ static void multiply(const plan *p, const part_state *s, int64_t count, int add)
         for (int position = 0; position < WINOGRAD_POSITIONS; position++) {
             t.residual = add ? t.y : NULL;
             for (int64_t i = 0; i < s->channels; i += height) {
-                int64_t rows = conv_min(height, s->channels - i), dense = rows % 2 == 0;
+                int64_t rows = least(height, s->channels - i), dense = rows % 2 == 0;
                 FNN_SYM(conv_weight_tiles)
                 [vectors - 1][(rows + 1) / 2 - 1][dense](&t, s->xoff + i, s->yoff + i, rows);
             }
@@ -148,18 +148,18 @@ static void run_task(void *ctx, int64_t task) {
     s.zeros = (T *)(scratch += p->table_bytes);
     memset(scratch, 0, p->zeros_bytes);
     for (int64_t i = 0; i < s.channels + MR; i++) {
-        s.xoff[i] = conv_min(i, s.channels - 1);
+        s.xoff[i] = least(i, s.channels - 1);
         s.yoff[i] = i * NR;
     }
     s.dw = p->chunks > 1 ? (T *)a->work + chunk * (dw_size + a->k) : a->dw;
     if (a->dbias && c_part == 0) {
         int64_t column = s.first_panel * NR;
         s.dbias = p->chunks > 1 ? s.dw + dw_size : a->dbias;
-        memset(s.dbias + column, 0, (size_t)conv_min(s.panels * NR, a->k - column) * sizeof(T));
+        memset(s.dbias + column, 0, (size_t)least(s.panels * NR, a->k - column) * sizeof(T));
     }
     int64_t first = p->tiles * chunk / p->chunks, begin = first;
     for (; first < end; first += p->block) {
-        int64_t count = conv_min(p->block, end - first);
+        int64_t count = least(p->block, end - first);
         transform(p, &s, first, count);
         multiply(p, &s, count, first > begin);
     }
@@ -174,8 +174,8 @@ static double make_plan(plan *p) {
     int64_t panels = conv_panels(a->k);
     p->c_parts = p->k_parts = 1;
     for (;;) {
-        p->part_c = conv_ceil_div(a->c, p->c_parts);
-        p->part_panels = conv_ceil_div(panels, p->k_parts);
+        p->part_c = ceil_div(a->c, p->c_parts);
+        p->part_panels = ceil_div(panels, p->k_parts);
         p->sum_bytes = (size_t)(panel_size(p->part_c) * p->part_panels) * sizeof(T);
         if (p->sum_bytes <= SUM_BYTES) break;
         if (p->part_c > p->part_panels * NR)
@@ -187,15 +187,15 @@ static double make_plan(plan *p) {
     }
     p->row = conv_padded(p->part_c) + VL;
     size_t tile_bytes = WINOGRAD_POSITIONS * (size_t)(p->row + p->part_panels * NR) * sizeof(T);
-    p->block = conv_max(BLOCK_LEAST, conv_min(BLOCK_MOST, BLOCK_BYTES / (int64_t)tile_bytes));
-    int64_t worth = conv_min((int64_t)(cost / CONV_TASK_NS), p->tiles / BLOCK_LEAST);
-    p->chunks = conv_max(1, conv_min(worth, CONV_TASKS) / (p->c_parts * p->k_parts));
-    p->block = conv_min(p->block, conv_ceil_div(p->tiles, p->chunks));
+    p->block = most(BLOCK_LEAST, least(BLOCK_MOST, BLOCK_BYTES / (int64_t)tile_bytes));
+    int64_t worth = least((int64_t)(cost / CONV_TASK_NS), p->tiles / BLOCK_LEAST);
+    p->chunks = most(1, least(worth, CONV_TASKS) / (p->c_parts * p->k_parts));
+    p->block = least(p->block, ceil_div(p->tiles, p->chunks));
     p->sum_bytes = conv_align(p->sum_bytes);
     p->x_bytes = conv_align((size_t)(WINOGRAD_POSITIONS * p->block * p->row) * sizeof(T));
     p->dy_bytes = conv_align((size_t)(panel_size(p->block) * p->part_panels) * sizeof(T));
     p->table_bytes = conv_align((size_t)(p->part_c + MR) * sizeof(int64_t));
-    p->zeros_bytes = conv_align((size_t)conv_max(p->row, NR) * sizeof(T));
+    p->zeros_bytes = conv_align((size_t)most(p->row, NR) * sizeof(T));
     return cost;
 }
 
