@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.nets import Net, walk
+from bench.nets import Layer, Net, rnn_shapes, walk
 
 Arrays = dict[str, np.ndarray]
 
@@ -16,6 +16,8 @@ def to_native(net: Net, arrays: Arrays) -> Arrays:
         key = f"{layer['name']}.weight"
         if layer["op"] == "conv":
             native[key] = np.ascontiguousarray(arrays[key].transpose(2, 3, 1, 0))
+        for key in _recurrent(layer):
+            native[key] = np.ascontiguousarray(arrays[key].T)
         if layer["op"] == "linear":
             w = arrays[key]
             if "chw" in layer:
@@ -33,6 +35,8 @@ def from_native(net: Net, arrays: Arrays) -> Arrays:
         key = f"{layer['name']}.weight"
         if layer["op"] == "conv":
             state[key] = arrays[key].transpose(3, 2, 0, 1)
+        for key in _recurrent(layer):
+            state[key] = arrays[key].T
         if layer["op"] == "linear":
             w = arrays[key].T
             if "chw" in layer:
@@ -40,6 +44,12 @@ def from_native(net: Net, arrays: Arrays) -> Arrays:
                 w = w.reshape(len(w), h, wd, c).transpose(0, 3, 1, 2).reshape(len(w), -1)
             state[key] = w
     return state
+
+
+def _recurrent(layer: Layer) -> list[str]:
+    """Keys of a recurrent layer's matrices."""
+    keys = rnn_shapes(layer) if layer["op"] == "rnn" else ()
+    return [f"{layer['name']}.{key}" for key in keys if key.startswith("weight")]
 
 
 def split(state: Arrays) -> tuple[Arrays, Arrays]:

@@ -178,18 +178,18 @@ def weights(net: Net, seed: int = 0) -> dict[str, np.ndarray]:
 def rnn_shapes(layer: Layer) -> dict[str, Shape]:
     """PyTorch's parameters of recurrent layers."""
     h, columns, shapes = layer["hidden"], layer["shape"][1], {}
-    rows, suffixes = GATES[layer["mode"]] * h, ("", "_reverse")[: 1 + layer["both"]]
+    rows = GATES[layer["mode"]] * h
     for i in range(layer["layers"]):
-        for end in (f"_l{i}{s}" for s in suffixes):
+        for end, _ in directions(layer, i):
             shapes |= {f"weight_ih{end}": (rows, columns), f"weight_hh{end}": (rows, h)}
             shapes |= {f"bias_ih{end}": (rows,), f"bias_hh{end}": (rows,)}
-        columns = h * len(suffixes)
+        columns = h * (1 + layer["both"])
     return shapes
 
 
-def is_recurrent(net: Net) -> bool:
-    """True if it has recurrent layers, which some frameworks' adapters leave out."""
-    return any(layer["op"] == "rnn" for layer in net.table)
+def directions(layer: Layer, i: int) -> list[tuple[str, bool]]:
+    """Of recurrent layer i: the ends of its parameters' keys, and whether time runs backwards."""
+    return [(f"_l{i}{s}", bool(s)) for s in ("", "_reverse")[: 1 + layer["both"]]]
 
 
 def batch(net: Net, size: int, seed: int = 1) -> dict[str, np.ndarray]:

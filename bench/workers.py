@@ -38,7 +38,7 @@ class WorkerProcess:
         n = str(threads)
         names = ("FASTNN", "OMP", "MKL", "OPENBLAS", "NUMBA")
         env = {**os.environ, **{f"{name}_NUM_THREADS": n for name in names}}
-        env |= {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", "JAX_PLATFORMS": "cpu"}
+        env |= {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
         cpus = sorted(os.sched_getaffinity(0))[:threads]
         self.adapter = adapter
         self.process = subprocess.Popen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -11,11 +12,15 @@ import numpy as np
 from jax import lax
 
 from bench.case import CHECK_STEPS
+from bench.cell import cell
 from bench.channels_last import from_native, split, to_native
-from bench.nets import NETS, Layer
+from bench.nets import NETS, Layer, directions
 
 VERSION = jax.__version__
 State = dict[str, jax.Array]
+LIB = SimpleNamespace(
+    sigmoid=jax.nn.sigmoid, tanh=jnp.tanh, split=lambda x, n: jnp.split(x, n, axis=-1)
+)
 
 
 def _conv(v: Layer, p: State, x: jax.Array) -> jax.Array:
@@ -44,6 +49,27 @@ def _bn(v: Layer, p: State, x: jax.Array, running: State, training: bool) -> jax
     return (x - mean) * scale + p[f"{name}.bias"]
 
 
+def _rnn(v: Layer, p: State, x: jax.Array) -> jax.Array:
+    """The last step's output of x (N, T, C); the input's products are one for all steps."""
+    x = x.transpose(1, 0, 2)
+    start = (jnp.zeros((x.shape[1], v["hidden"])),) * 2
+
+    def run(end: str, backwards: bool) -> jax.Array:
+        name = v["name"]
+
+        def step(state: Any, given: jax.Array) -> Any:
+            h = state[0] @ p[f"{name}.weight_hh{end}"] + p[f"{name}.bias_hh{end}"]
+            state = cell(v["mode"], LIB, given, h, state)
+            return state, state[0]
+
+        given = x @ p[f"{name}.weight_ih{end}"] + p[f"{name}.bias_ih{end}"]
+        return lax.scan(step, start, given, reverse=backwards)[1]
+
+    for i in range(v["layers"]):
+        x = jnp.concatenate([run(*d) for d in directions(v, i)], -1)
+    return x[-1]
+
+
 def forward(layers: list[Layer], p: State, running: State, x: jax.Array, training: bool) -> Any:
     """The network's output; in training, `running` is updated in place."""
     for v in layers:
@@ -54,6 +80,8 @@ def forward(layers: list[Layer], p: State, running: State, x: jax.Array, trainin
             x = x @ p[f"{name}.weight"] + p[f"{name}.bias"]
         elif op == "bn":
             x = _bn(v, p, x, running, training)
+        elif op == "rnn":
+            x = _rnn(v, p, x)
         elif op == "maxpool":
             x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
         elif op == "mean":

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from bench.case import CHECK_STEPS
+from bench.cell import cell
 from bench.channels_last import from_native, split, to_native
-from bench.nets import NETS, Layer
+from bench.nets import NETS, Layer, directions
 
 tf.config.threading.set_intra_op_parallelism_threads(int(os.environ["OMP_NUM_THREADS"]))
 VERSION = tf.__version__
 State = dict[str, tf.Variable]
+LIB = SimpleNamespace(sigmoid=tf.sigmoid, tanh=tf.tanh, split=lambda x, n: tf.split(x, n, axis=-1))
 
 
 def _conv(v: Layer, p: State, x: tf.Tensor) -> tf.Tensor:
@@ -37,6 +40,26 @@ def _bn(v: Layer, p: State, running: State, x: tf.Tensor, training: bool) -> tf.
     return y
 
 
+def _rnn(v: Layer, p: State, x: tf.Tensor) -> tf.Tensor:
+    """The last step's output of x (N, T, C); the input's products are one for all steps."""
+    x = tf.transpose(x, (1, 0, 2))
+    start = (tf.zeros((x.shape[1], v["hidden"])),) * 2
+
+    def run(end: str, backwards: bool) -> tf.Tensor:
+        name = v["name"]
+
+        def step(state: Any, given: tf.Tensor) -> Any:
+            h = tf.matmul(state[0], p[f"{name}.weight_hh{end}"]) + p[f"{name}.bias_hh{end}"]
+            return cell(v["mode"], LIB, given, h, state)
+
+        given = tf.tensordot(x, p[f"{name}.weight_ih{end}"], 1) + p[f"{name}.bias_ih{end}"]
+        return tf.scan(step, given, start, reverse=backwards)[0]
+
+    for i in range(v["layers"]):
+        x = tf.concat([run(*d) for d in directions(v, i)], -1)
+    return x[-1]
+
+
 def forward(layers: list[Layer], p: State, running: State, x: tf.Tensor, training: bool) -> Any:
     """The network's output."""
     for v in layers:
@@ -47,6 +70,8 @@ def forward(layers: list[Layer], p: State, running: State, x: tf.Tensor, trainin
             x = tf.matmul(x, p[f"{name}.weight"]) + p[f"{name}.bias"]
         elif op == "bn":
             x = _bn(v, p, running, x, training)
+        elif op == "rnn":
+            x = _rnn(v, p, x)
         elif op == "maxpool":
             x = tf.nn.max_pool2d(x, 2, 2, "VALID")
         elif op == "mean":

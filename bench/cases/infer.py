@@ -31,7 +31,7 @@ def _case(name: str, size: int) -> Case:
         kind="infer",
         spec={"net": name},
         arrays=lambda: nets.weights(net) | nets.batch(net, size),
-        peers=(*torch_sides(net), *(() if nets.is_recurrent(net) else COMPILED)),
+        peers=(*torch_sides(net), *COMPILED),
         difference=output_difference,
         tolerance=nets.rounding(net, size, training=False),
         flops=nets.flops(net, size, training=False),

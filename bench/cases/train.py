@@ -47,7 +47,7 @@ def step_case(name: str, size: int) -> Case:
         kind="train",
         spec={"net": name, **SGD},
         arrays=lambda: nets.weights(net) | nets.batch(net, size),
-        peers=(*torch_sides(net), *(() if nets.is_recurrent(net) else COMPILED)),
+        peers=(*torch_sides(net), *COMPILED),
         difference=update_difference,
         tolerance=CHECK_STEPS * nets.rounding(net, size),
         flops=nets.flops(net, size, training=True),
