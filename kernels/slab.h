@@ -29,6 +29,8 @@ typedef struct slab_job {
     T *w;
     int64_t n;
     T scale;
+    const int64_t *rows; /* of a table, those that move; their number first */
+    int64_t c;
 } slab_job;
 
 FNN_INLINE T root(T x) { return FNN_BITS == 32 ? (T)__builtin_sqrtf((float)x) : __builtin_sqrt(x); }
@@ -76,10 +78,35 @@ static inline void slab_task(void *ctx, int64_t task) {
     job->range(job, from, left < SLAB_TASK ? left : SLAB_TASK);
 }
 
+/* The rule over one row of a table; g is that row's. */
+FNN_INLINE void slab_row(const slab_job *table, int64_t row, const T *g) {
+    slab_job job = *table;
+    job.g = g;
+    job.w += row * job.c;
+    for (int s = 0; s < 3; s++)
+        if (job.states[s]) job.states[s] += row * job.c;
+    job.range(&job, 0, job.c);
+}
+
+FNN_INLINE int64_t rows_a_task(int64_t c) { return c < SLAB_TASK ? SLAB_TASK / c : 1; }
+
+static inline void slab_rows_task(void *ctx, int64_t task) {
+    const slab_job *job = ctx;
+    int64_t first = task * rows_a_task(job->c), last = first + rows_a_task(job->c);
+    for (int64_t i = first; i < last && i < job->rows[0]; i++)
+        slab_row(job, job->rows[1 + i], job->g + i * job->c);
+}
+
 /* The pass: the job's range, numbers, states and decay are given. ns: of a byte of one slab. */
 static inline int slab_run(const void *args, slab_job job, double ns) {
     const slab_args *a = args;
     job.g = a->g, job.w = a->w, job.n = a->n, job.scale = slab_scale(a);
+    job.rows = a->rows, job.c = a->c;
+    if (job.rows) {
+        int64_t count = job.rows[0], tasks = (count + rows_a_task(a->c) - 1) / rows_a_task(a->c);
+        fnn_parallel(tasks, ns * sizeof(T) * (double)(count * a->c), slab_rows_task, &job);
+        return FNN_OK;
+    }
     int64_t tasks = (a->n + SLAB_TASK - 1) / SLAB_TASK;
     fnn_parallel(tasks, ns * sizeof(T) * (double)a->n, slab_task, &job);
     return FNN_OK;

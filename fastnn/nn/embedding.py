@@ -14,11 +14,19 @@ class Embedding(Module):
     """weight[indices]: integers (...) become vectors (..., embedding_dim). As torch.nn.Embedding.
 
     weight (num_embeddings, embedding_dim) starts normal, its row padding_idx (None: no such row) at
-    zero, and that row is never trained. Raises IndexError for an index outside 0..num_embeddings-1.
+    zero, and that row is never trained. sparse: a training step costs what its tokens do, however large
+    the table is; SGD, Adam (then torch.optim.SparseAdam's rule) and Adagrad can do it, without weight
+    decay, clipping, averaged weights and accumulation. Raises IndexError for an index outside
+    0..num_embeddings-1.
     """
 
     def __init__(
-        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        *,
+        sparse: bool = False,
     ) -> None:
         positive("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
@@ -30,11 +38,13 @@ class Embedding(Module):
         start = normal((num_embeddings, embedding_dim))
         if self.padding_idx is not None:
             start[self.padding_idx] = 0
-        self.weight = Parameter(start)
+        self.sparse = bool(sparse)
+        self.weight = Parameter(start, sparse=self.sparse)
 
     def forward(self, indices: Any) -> Any:
         return ops.embedding(indices, value(self.weight), self.padding_idx)
 
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
-        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+        sparse = ", sparse=True" if self.sparse else ""
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}{sparse}"

@@ -16,17 +16,22 @@ M = TypeVar("M", bound="Module")
 class Parameter(Storage):
     """A trainable array of a Module. `.data` reads and writes it; requires_grad=False freezes it.
 
-    order: how it lies in memory, see Storage.
+    order: how it lies in memory, see Storage. sparse: its gradient is kept as the rows that
+    ops.embedding looked up, and optimizers move no others.
     """
 
     def __init__(
-        self, data: Any, requires_grad: bool = True, order: tuple[int, ...] | None = None
+        self,
+        data: Any,
+        requires_grad: bool = True,
+        order: tuple[int, ...] | None = None,
+        sparse: bool = False,
     ) -> None:
         array = np.asarray(data)
         if array.dtype not in (np.float32, np.float64):
             array = array.astype(np.float32)
         super().__init__(array, order)
-        self._requires_grad = requires_grad
+        self._requires_grad, self.sparse = requires_grad, sparse
 
     @property
     def data(self) -> Array:

@@ -1,4 +1,4 @@
-"""Rows of a table by integer index, and the table's gradient."""
+"""Rows of a table by integer index, and the table's gradient: whole, or as the rows touched."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.graph import Array, Node, Value, apply
+from fastnn.graph import Array, Node, Shape, Value, apply
+from fastnn.layout import Ref, dense_strides
+from fastnn.ops import elementwise as ew
 from fastnn.ops.op import Example, Op, Spec, check_float, check_ndim, register
 
 if TYPE_CHECKING:
@@ -105,6 +107,92 @@ class EmbeddingGrad(Op):
             indices = np.array([[0, 4, 2], [4, 4, 1]])
             yield Example(cls(num_embeddings=6), (2, 3, c), indices)
             yield Example(cls(num_embeddings=6, padding_idx=4), (2, 3, c), indices)
+
+
+@register
+class EmbeddingRows(Op):
+    """The gradient of the table by rows: from dy (..., C) and indices (...), once for each lookup.
+
+    Outputs, with n indices in all: rows (1 + n,), int64, the number of rows touched, then each once, by
+    first appearance; sums (n, C), the gradients of these rows. The rest of both is zero.
+    """
+
+    name = "embedding_rows"
+    integer_inputs = (1,)
+    num_embeddings: int = 1
+    padding_idx: int = -1
+
+    def infer(self, *lookups: Value) -> list[Spec]:
+        n, dy = sum(indices.size for indices in lookups[1::2]), lookups[0]
+        return [((1 + n,), np.int64), ((n, dy.shape[-1]), dy.dtype)]
+
+    def lower(self, node: Node, b: Builder) -> None:
+        rows, sums = node.outputs
+        n, c = sums.shape
+        given = [v for v in node.inputs if v is not None]
+        dys, indices = [b.dense(v) for v in given[::2]], [b.labels(v) for v in given[1::2]]
+        b.step(
+            "embedding_rows",
+            dy=self._joined(b, dys, (n, c)),
+            idx=self._joined(b, indices, (n,)),
+            rows=b.new(rows),
+            g=b.new(sums),
+            n=n,
+            table=self.num_embeddings,
+            c=c,
+            padding=self.padding_idx,
+        )
+
+    @staticmethod
+    def _joined(b: Builder, parts: Sequence[Ref], shape: Shape) -> Ref:
+        """Dense arrays one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        out, at = b.temp(shape, parts[0].dtype), 0
+        for part in parts:
+            strides = dense_strides(part.shape, range(len(part.shape)))
+            place = Ref(out.buffer, part.shape, strides, out.dtype, at * out.dtype.itemsize)
+            b.copy(part, place)
+            at += part.size
+        return out
+
+    def reference(self, *lookups: Any) -> Any:
+        dy = np.concatenate([a.reshape(-1, a.shape[-1]) for a in lookups[::2]])
+        indices = np.concatenate([a.reshape(-1) for a in lookups[1::2]])
+        found = [i for i in dict.fromkeys(indices.tolist()) if i != self.padding_idx]
+        rows, sums = np.zeros(1 + len(dy), np.int64), np.zeros_like(dy)
+        rows[: 1 + len(found)] = [len(found), *found]
+        for place, row in enumerate(found):
+            sums[place] = dy[indices == row].sum(0)
+        return rows, sums
+
+    @classmethod
+    def examples(cls) -> Iterable[Example]:
+        indices = np.array([[0, 4, 2], [4, 4, 1]])
+        for c in (1, 17, 130):
+            yield Example(cls(num_embeddings=6), (2, 3, c), indices)
+            yield Example(cls(num_embeddings=6, padding_idx=4), (2, 3, c), indices)
+        other = np.array([5, 0, 1], np.uint8)
+        yield Example(cls(num_embeddings=6), (2, 3, 7), indices, (3, 7), other)
+
+
+def touched_rows(grad: Value) -> tuple[Value, Value] | None:
+    """EmbeddingRows' outputs for the gradient of a table; None if it is not of lookups alone."""
+    found: list[Node] = []
+    stack = [grad]
+    while stack:
+        node = stack.pop().node
+        if isinstance(node.op, ew.Add):
+            stack += [v for v in node.inputs[::-1] if v is not None]
+        elif isinstance(node.op, EmbeddingGrad):
+            found.append(node)
+        else:
+            return None
+    if len({node.op.key for node in found}) > 1:  # one of them has another padding
+        return None
+    op = EmbeddingRows(**vars(found[0].op))
+    rows, sums = apply(op, *(v for node in found for v in node.inputs))
+    return rows, sums
 
 
 def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Any:

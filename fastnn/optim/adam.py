@@ -37,11 +37,13 @@ class Adam(_Moments):
 
     m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; with m' = m / (1 - b1^t), v' = v / (1 - b2^t):
     w -= lr * m' / (sqrt(v') + eps). amsgrad: the largest v so far in the place of v (Reddi et al.,
-    2018).
+    2018). Sparse parameters as torch.optim.SparseAdam: rows without a gradient keep m, v and w, and eps
+    is added to sqrt(v), not to sqrt(v').
     Raises ValueError for numbers out of range.
     """
 
     kernel = "adam"
+    sparse = True
     fields = {**_Moments.fields, "vmax": "max_exp_avg_sq"}
     decoupled: ClassVar[bool] = False
 
@@ -71,6 +73,7 @@ class AdamW(Adam):
     """
 
     decoupled = True
+    sparse = False
 
     def __init__(
         self,

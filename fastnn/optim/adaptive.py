@@ -20,6 +20,7 @@ class Adagrad(Optimizer):
     """
 
     kernel = "adagrad"
+    sparse = True
     fields = {"sum": "sum"}
 
     def __init__(

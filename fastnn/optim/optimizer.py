@@ -54,6 +54,7 @@ class Optimizer:
 
     kernel: ClassVar[str]
     fields: ClassVar[Mapping[str, str]] = {}  # a state's name by its argument of the kernel
+    sparse: ClassVar[bool] = False  # has a rule for gradients that come as rows
 
     def __init__(self, lr: float, weight_decay: float, **options: Unpack[Options]) -> None:
         unknown = options.keys() - DEFAULTS.keys()
@@ -133,6 +134,20 @@ class Optimizer:
         """What a state is filled with before the first step."""
         return 0.0
 
+    def check_sparse(self, name: str) -> None:
+        """Raise unless it can update a sparse parameter of this name."""
+        if not self.sparse:
+            raise TypeError(
+                f"optimizer: {name} is sparse: expected SGD, Adam or Adagrad, "
+                f"got {type(self).__name__}"
+            )
+        for option in ("weight_decay", "clip_value", "clip_norm", "ema_decay", "amsgrad"):
+            if getattr(self, option, None):
+                raise ValueError(
+                    f"optimizer: {option}: expected none with the sparse {name}, "
+                    f"got {getattr(self, option)}"
+                )
+
     def attach(
         self,
         named: Iterable[tuple[str, Parameter]],
@@ -141,10 +156,15 @@ class Optimizer:
     ) -> Slab:
         """Lay out a model's parameters that are trained; what the slab `old` knows of them is kept.
 
-        start: steps done before those that `old` does not have came, for all or by name.
+        start: steps done before those that `old` does not have came, for all or by name. Raises
+        TypeError and ValueError if a sparse parameter is not for this optimizer.
         """
         named = list(named)
         groups = self._groups_of(named)
+        members = self.members()
+        for name, p in named:
+            if p.sparse and p.requires_grad:
+                members[groups[id(p)]].check_sparse(name)
         trained = [(name, p) for name, p in named if p.requires_grad]
         starts = [
             old.start(p) if old and old.has(p) else start if isinstance(start, int) else start[n]
@@ -182,12 +202,26 @@ class Optimizer:
         """The kernel's own arguments, but for its states."""
         raise NotImplementedError
 
-    def lower(self, b: Builder, slab: Slab, grads: Memory) -> None:
-        """Emit the kernel calls that update the slab from a block of gradients."""
-        clip = self._clip(b, slab.whole(b, grads))
+    def sparse_arguments(self, b: Builder, slab: Slab, segment: Segment) -> dict[str, Any]:
+        """Those that are others for a sparse parameter."""
+        return {}
+
+    def lower(
+        self, b: Builder, slab: Slab, grads: Memory, touched: Mapping[Parameter, tuple[Ref, Ref]]
+    ) -> None:
+        """Emit the kernel calls that update the slab from a block of gradients.
+
+        touched: rows and their gradients for the sparse parameters that have any.
+        """
+        clip = self._clip(b, slab.whole_grad(b, grads))
         members = self.members()
         for segment in slab.segments:
-            members[segment.group]._update(b, slab, segment, grads, clip)
+            member = members[segment.group]
+            if not segment.sparse:
+                member._update(b, slab, segment, segment.ref(b, grads), clip)
+            elif segment.parameters[0] in touched:
+                rows, g = touched[segment.parameters[0]]
+                member._update(b, slab, segment, g, None, rows)
             if self.ema_decay is not None:
                 w, mean = (segment.ref(b, m) for m in (slab.values, slab.states["ema"]))
                 n, start, decay = w.size, segment.start, self.ema_decay
@@ -204,22 +238,32 @@ class Optimizer:
         return factor
 
     def _update(
-        self, b: Builder, slab: Slab, segment: Segment, grads: Memory, clip: Ref | None
+        self,
+        b: Builder,
+        slab: Slab,
+        segment: Segment,
+        g: Ref,
+        clip: Ref | None,
+        rows: Ref | None = None,
     ) -> None:
         w = segment.ref(b, slab.values)
         own = self.arguments(b, segment)
+        if rows is not None:
+            own |= self.sparse_arguments(b, slab, segment)
         for field, name in self.states().items():
             own[field] = segment.ref(b, slab.states[name])
         b.step(
             self.kernel,
-            g=segment.ref(b, grads),
+            g=g,
             hyper=b.hyper(),
             clip=clip,
+            rows=rows,
             w=w,
             n=w.size,
             start=segment.start,
             lr_at=HYPER_SIZE + segment.group - 1 if segment.group else LR_AT,
             maximize=int(self.maximize),
+            c=0 if rows is None else g.shape[1],
             weight_decay=self.weight_decay,
             **own,
         )

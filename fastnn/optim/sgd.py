@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from fastnn.layout import Ref
 from fastnn.optim.optimizer import Optimizer, Options
-from fastnn.optim.slab import Segment
+from fastnn.optim.slab import Segment, Slab
 from fastnn.plan.builder import Builder
 
 if TYPE_CHECKING:
@@ -17,11 +20,13 @@ class SGD(Optimizer):
 
     As torch.optim.SGD: g += weight_decay * w; buf = momentum * buf + (1 - dampening) * g, but g in the
     first step; w -= lr * buf, with nesterov w -= lr * (g + momentum * buf).
-    Plain gradient descent is SGD without momentum and fit with batch_size=len(x).
+    Plain gradient descent is SGD without momentum and fit with batch_size=len(x). Of a sparse parameter
+    momentum moves all rows that ever had a gradient.
     Raises ValueError for numbers out of range.
     """
 
     kernel = "sgd"
+    sparse = True
     fields = {"buf": "momentum_buffer"}
 
     def __init__(
@@ -45,7 +50,15 @@ class SGD(Optimizer):
 
     def arguments(self, b: Builder, segment: Segment) -> dict[str, Any]:
         numbers = {"momentum": self.momentum, "dampening": self.dampening}
-        return {**numbers, "nesterov": int(self.nesterov)}
+        return {**numbers, "nesterov": int(self.nesterov), "touched": None}
+
+    def sparse_arguments(self, b: Builder, slab: Slab, segment: Segment) -> dict[str, Any]:
+        if not self.momentum:
+            return {}
+        (p,) = segment.parameters
+        size = 2 + 2 * (segment.ref(b, slab.values).size // p.shape[1]) + p.shape[1]
+        memory = slab.touched(p, size)
+        return {"touched": Ref(b.memory(memory, 8 * size), (size,), (1,), np.dtype(np.int64))}
 
 
 class Lion(Optimizer):

@@ -21,12 +21,17 @@ class Segment:
     """Parameters that lie next to each other in a slab and are updated by one kernel call.
 
     group: their group's number, 0 for none. start: steps that were done before they came. offset,
-    nbytes: where they lie in each block.
+    nbytes: where they lie in each block. A sparse parameter is a segment of its own.
     """
 
     def __init__(self, group: int, start: int, offset: int) -> None:
         self.group, self.start, self.offset, self.nbytes = group, start, offset, 0
         self.parameters: list[Parameter] = []
+
+    @property
+    def sparse(self) -> bool:
+        """True if this is one parameter whose gradient comes as rows."""
+        return self.parameters[0].sparse
 
     def append(self, parameter: Parameter) -> None:
         """Add a parameter at the end."""
@@ -55,7 +60,7 @@ class Slab:
 
     states: names, and what each is filled with. starts: for each parameter the steps done before it
     came; groups: its group. The gaps between parameters (up to a cache line) are zero, and those of the
-    gradients stay so.
+    gradients stay so. Sparse parameters come last, and the blocks of gradients end before them.
     """
 
     def __init__(
@@ -75,11 +80,13 @@ class Slab:
         self.parameters = list(parameters)
         self.dtype = dtypes.pop()
         self.nbytes = sum(p.nbytes for p in parameters)
-        self.values, self.grads = Memory(self.nbytes), Memory(self.nbytes)
+        self.dense_nbytes = sum(p.nbytes for p in parameters if not p.sparse)
+        self.values, self.grads = Memory(self.nbytes), Memory(self.dense_nbytes)
         self.states = {name: self._filled(value) for name, value in states.items()}
         self.segments: list[Segment] = []
         self._starts: dict[int, int] = {}  # by id of the parameter
-        self._grads: dict[int, Storage] = {}
+        self._places: dict[int, Storage] = {}  # over the values
+        self._touched: dict[int, Memory] = {}
         self._means: Memory | None = None
         self._swapped = False
         self._place(list(zip(groups, starts, strict=True)))
@@ -93,31 +100,35 @@ class Slab:
 
     def _place(self, kinds: Sequence[tuple[int, int]]) -> None:
         offset = 0
-        for i in sorted(range(len(self.parameters)), key=lambda i: kinds[i]):
-            p, last = self.parameters[i], self.segments[-1] if self.segments else None
-            if last is None or (last.group, last.start) != kinds[i]:
+        parameters = self.parameters
+        for i in sorted(range(len(parameters)), key=lambda i: (parameters[i].sparse, *kinds[i])):
+            p, last = parameters[i], self.segments[-1] if self.segments else None
+            if last is None or p.sparse or (last.group, last.start) != kinds[i]:
                 self.segments.append(Segment(*kinds[i], offset))
             self.segments[-1].append(p)
             p.move(self.values, offset)
             self._starts[id(p)] = kinds[i][1]
-            self._grads[id(p)] = Storage.placed(p, self.grads, offset)
+            self._places[id(p)] = Storage.placed(p, self.values, offset)
             offset += p.nbytes
 
     def has(self, parameter: Parameter) -> bool:
         """True if this is one of the slab's parameters."""
-        return id(parameter) in self._grads
+        return id(parameter) in self._places
 
     def start(self, parameter: Parameter) -> int:
         """Steps that were done before a parameter came."""
         return self._starts[id(parameter)]
 
     def grad(self, parameter: Parameter) -> Storage:
-        """Where the gradient of a parameter lies."""
-        return self._grads[id(parameter)]
+        """Where the gradient of a parameter that is not sparse lies."""
+        place = self._places[id(parameter)]
+        return Storage.placed(place, self.grads, place.offset)
 
     def state(self, name: str, parameter: Parameter) -> Array:
         """A view of one optimizer state of a parameter, in the parameter's shape."""
-        place = self._grads[id(parameter)]
+        place = self._places[id(parameter)]
+        if id(parameter) in self._touched:
+            self._forget(self._touched[id(parameter)])
         return Storage.placed(place, self.states[name], place.offset).array
 
     def take(self, old: Slab) -> None:
@@ -150,11 +161,22 @@ class Slab:
         values[...] = state
         state[...] = before
 
+    def touched(self, parameter: Parameter, size: int) -> Memory:
+        """What SGD's kernel remembers of a sparse parameter's rows: `size` int64."""
+        if id(parameter) not in self._touched:
+            self._touched[id(parameter)] = memory = Memory(8 * size)
+            self._forget(memory)
+        return self._touched[id(parameter)]
+
+    @staticmethod
+    def _forget(touched: Memory) -> None:
+        touched.view(0, (1,), np.dtype(np.int64))[0] = -1
+
     @property
     def means(self) -> Memory:
         """A block for the mean of the gradients of several batches."""
         if self._means is None:
-            self._means = Memory(self.nbytes)
+            self._means = Memory(self.dense_nbytes)
         return self._means
 
     def means_copy(self) -> Array | None:
@@ -163,12 +185,12 @@ class Slab:
 
     def flat(self, memory: Memory) -> Array:
         """A view of a whole block."""
-        return memory.view(0, (self.nbytes // self.dtype.itemsize,), self.dtype)
+        return memory.view(0, (memory.nbytes // self.dtype.itemsize,), self.dtype)
 
-    def whole(self, b: Builder, memory: Memory) -> Ref:
-        """A whole block as one flat array."""
-        size = self.nbytes // self.dtype.itemsize
-        return Ref(b.memory(memory, self.nbytes), (size,), (1,), np.dtype(self.dtype))
+    def whole_grad(self, b: Builder, memory: Memory) -> Ref:
+        """A whole block of gradients as one flat array."""
+        size = memory.nbytes // self.dtype.itemsize
+        return Ref(b.memory(memory, memory.nbytes), (size,), (1,), np.dtype(self.dtype))
 
     def owns(self, parameters: Sequence[Parameter]) -> bool:
         """True if these are the slab's parameters, still in their places."""

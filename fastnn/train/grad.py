@@ -122,10 +122,10 @@ def value_and_grad(model: Module, loss: Loss) -> Callable[..., tuple[float, dict
     """A function (x, y, lengths=None) -> (loss, {parameter name: gradient}) of a model and a loss.
 
     loss: a module such as nn.CrossEntropyLoss(), or any function of (output, target) written with
-    fastnn.ops and operators that gives one number. Gradients have PyTorch's shapes and are new arrays;
-    frozen parameters are left out. The model runs in the mode that it is in. lengths: (N,), each from 1
-    to T, handed to model.forward(x, lengths=...). The function raises ValueError for shapes that do
-    not fit and for labels and lengths out of range.
+    fastnn.ops and operators that gives one number. Gradients have PyTorch's shapes and are new arrays,
+    dense ones of sparse parameters too; frozen parameters are left out. The model runs in the mode
+    that it is in. lengths: (N,), each from 1 to T, handed to model.forward(x, lengths=...). The function
+    raises ValueError for shapes that do not fit and for labels and lengths out of range.
     """
 
     def run(x: Any, y: Any, lengths: Any = None) -> tuple[float, dict[str, Array]]:

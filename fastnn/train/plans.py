@@ -9,8 +9,9 @@ import numpy as np
 
 from fastnn.graph import Shape, Storage, Value
 from fastnn.layout import Ref
-from fastnn.nn.module import Module
+from fastnn.nn.module import Module, Parameter
 from fastnn.nn.run import Traced, model_dtype, plans_of
+from fastnn.ops.embedding import touched_rows
 from fastnn.plan.plan import Plan, space
 from fastnn.train.grad import Differentiated, Loss, call_model
 from fastnn.train.rows import Spec, leaves
@@ -61,6 +62,9 @@ class BatchPlan:
     ) -> None:
         self.size, self.weighted = size, False
         self.sums: list[Storage] = []  # of each summed metric
+        self._touched: dict[
+            Parameter, tuple[Value, Value]
+        ] = {}  # rows of sparse parameters, and sums
         self.kept: tuple[Shape, Any] | None = None  # shape of a row and dtype of "output"
         inputs = leaves(specs, size)
         observe = tally.observe if rows is not None else lambda output, y: ()
@@ -75,17 +79,15 @@ class BatchPlan:
             self.plan.builder.hyper_size = optimizer.hyper_size
             hyper = self.plan.builder.hyper()
             self.strides[space(hyper.buffer)] = hyper.buffer.nbytes
-            for _, p, grad in parts.pairs():
-                if grad is not None:
-                    self.plan.store(grad, slab.grad(p))
+            self._store(parts, slab)
             self.plan.updates(self.traced.updates)
         if rows is None:
             self.plan.output(parts.loss)
-            self.plan.compute()
+            now = self.plan.compute(self._touched_values())
         else:
-            self._accumulate(parts, inputs["y"], tally)
+            now = self._accumulate(parts, inputs["y"], tally)
         if trained is not None:
-            self._update(slab, optimizer, accumulate)
+            self._update(slab, optimizer, accumulate, now)
         self.plan.build()
 
     def _bind(self, inputs: Mapping[str, Value], rows: int | None, shuffled: bool) -> None:
@@ -105,7 +107,26 @@ class BatchPlan:
             if not shuffled:
                 self.strides[moving] = leaf.size * leaf.dtype.itemsize
 
-    def _accumulate(self, parts: Differentiated, y: Value, tally: Tally) -> None:
+    def _store(self, parts: Differentiated, slab: Slab) -> None:
+        """Have the gradients written to the slab, or kept as the rows touched."""
+        for name, p, grad in parts.pairs():
+            if grad is None:
+                continue
+            if not p.sparse:
+                self.plan.store(grad, slab.grad(p))
+                continue
+            touched = touched_rows(grad)
+            if touched is None:
+                raise ValueError(
+                    f"{name}: a sparse parameter can only be looked up in, with one padding_idx: "
+                    "expected sparse=False for this model"
+                )
+            self._touched[p] = touched
+
+    def _touched_values(self) -> list[Value]:
+        return [v for values in self._touched.values() for v in values]
+
+    def _accumulate(self, parts: Differentiated, y: Value, tally: Tally) -> dict[Value, Value]:
         b = self.plan.builder
         self.weighted = parts.weighted is not None
         losses = [parts.loss] if parts.weighted is None else list(parts.weighted)
@@ -113,7 +134,8 @@ class BatchPlan:
             self.kept = parts.output.shape[1:], parts.output.dtype
             moving = self.plan.output(parts.output)
             self.strides[moving] = parts.output.size * parts.output.dtype.itemsize
-        now = self.plan.compute([*losses, *(v for values in parts.observed for v in values)])
+        observed = [v for values in parts.observed for v in values]
+        now = self.plan.compute([*losses, *observed, *self._touched_values()])
         b.label("sums")
         total = b.storage(tally.loss)
         for i, value in enumerate(losses):
@@ -123,17 +145,23 @@ class BatchPlan:
         self.sums = tally.storages(parts.output)
         for metric, values, sums in zip(tally.summed, parts.observed, self.sums, strict=True):
             metric.lower(b, [now[v] for v in values], y, b.storage(sums))
+        return now
 
-    def _update(self, slab: Slab, optimizer: Optimizer, accumulate: bool) -> None:
+    def _update(
+        self, slab: Slab, optimizer: Optimizer, accumulate: bool, now: Mapping[Value, Value]
+    ) -> None:
         """The optimizer's step at the end of the plan, after the last of its micro-batches."""
         b, grads = self.plan.builder, slab.grads
+        touched = {p: (b.ref(now[r]), b.ref(now[g])) for p, (r, g) in self._touched.items()}
+        if accumulate and touched:
+            raise ValueError("accumulate: expected 1 with a sparse parameter")
         if accumulate:
             b.label("micro-batch")
             grads = slab.means
-            g, mean = slab.whole(b, slab.grads), slab.whole(b, grads)
+            g, mean = slab.whole_grad(b, slab.grads), slab.whole_grad(b, grads)
             b.step("grad_mean", g=g, hyper=b.hyper(), mean=mean, n=g.size)
         b.label(type(optimizer).__name__)
-        optimizer.lower(b, slab, grads)
+        optimizer.lower(b, slab, grads, touched)
 
     def arrays(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
         """What the program binds, in its order, from x, y, ..., index, hyper, output and loss."""

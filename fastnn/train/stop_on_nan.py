@@ -63,7 +63,7 @@ class StopOnNaN(Callback):
         grads = [
             name
             for name, p in reversed(named)
-            if p.requires_grad and not np.all(np.isfinite(slab.grad(p).array))
+            if p.requires_grad and not p.sparse and not np.all(np.isfinite(slab.grad(p).array))
         ]
         after = _bad_state(trainer.model)
         if after is None and np.isfinite(trainer.running.loss):

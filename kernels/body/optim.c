@@ -33,6 +33,49 @@ static void sgd_range(const slab_job *job, int64_t from, int64_t n) {
         each(job, from, n, 0, sgd_rule, &k);
 }
 
+/* Momentum also moves rows that have no gradient now, if they ever had one. `touched` lists them:
+ * [0] their number (-1: look where buf is not zero), [1] counts calls, then the rows, then for each
+ * row of the table the last call that moved it (0: not listed), then a row of zeros. */
+typedef struct {
+    const slab_job *job;
+    const int64_t *rows, *moved;
+    const T *zeros;
+    int64_t count, now;
+} idle_job;
+
+static void idle_task(void *ctx, int64_t task) {
+    const idle_job *idle = ctx;
+    int64_t size = rows_a_task(idle->job->c), first = task * size;
+    for (int64_t i = first; i < first + size && i < idle->count; i++)
+        if (idle->moved[idle->rows[i]] != idle->now)
+            slab_row(idle->job, idle->rows[i], idle->zeros);
+}
+
+static void find_touched(const T *buf, int64_t table, int64_t c, int64_t *touched) {
+    int64_t *rows = touched + 2, *moved = rows + table;
+    touched[0] = touched[1] = 0;
+    memset(moved, 0, (size_t)table * sizeof(int64_t));
+    for (int64_t row = 0; row < table; row++)
+        for (int64_t j = 0; j < c && !moved[row]; j++)
+            if (buf[row * c + j] != 0) rows[touched[0]++] = row, moved[row] = -1;
+}
+
+/* The rows without a gradient in this step, after those with one. */
+static void move_idle_rows(const fnn_sgd_args *a, slab_job job) {
+    int64_t *touched = a->touched, table = a->n / a->c, *rows = touched + 2, *moved = rows + table;
+    const int64_t *now = a->rows;
+    if (touched[0] < 0) find_touched(a->buf, table, a->c, touched);
+    touched[1]++;
+    for (int64_t i = 1; i <= now[0]; i++) {
+        if (!moved[now[i]]) rows[touched[0]++] = now[i];
+        moved[now[i]] = touched[1];
+    }
+    job.w = a->w, job.scale = 1, job.c = a->c;
+    idle_job idle = {&job, rows, moved, (const T *)(moved + table), touched[0], touched[1]};
+    int64_t tasks = (idle.count + rows_a_task(a->c) - 1) / rows_a_task(a->c);
+    fnn_parallel(tasks, 0.05 * sizeof(T) * (double)(idle.count * a->c), idle_task, &idle);
+}
+
 int FNN_SYM(sgd)(const fnn_sgd_args *a) {
     sgd_numbers k = {.lr = (T)slab_rate(a),
                      .momentum = (T)a->momentum,
@@ -41,6 +84,7 @@ int FNN_SYM(sgd)(const fnn_sgd_args *a) {
                      .nesterov = a->nesterov != 0};
     slab_job job = {
         .range = sgd_range, .numbers = &k, .states = {a->buf}, .decay = (T)a->weight_decay};
+    if (a->rows && a->buf && !k.first) move_idle_rows(a, job);
     return slab_run(a, job, 0.05);
 }
 

@@ -53,6 +53,7 @@ int FNN_SYM(adam)(const fnn_adam_args *a) {
     adam_numbers k = common(a->beta1, a->beta2, a->eps, step);
     slab_job job = {.range = adam_range, .numbers = &k, .states = {a->m, a->v, a->vmax}};
     k.mean_rate = (T)(lr / bias_correction(a->beta1, step));
+    if (a->rows) k.eps *= k.root_scale; /* as SparseAdam has it */
     if (a->decoupled)
         k.shrink = (T)(1 - lr * a->weight_decay);
     else

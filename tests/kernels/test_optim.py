@@ -50,7 +50,7 @@ class Stepped:
         cut = [(at, min(PIECE, w.size - at), 0) for at in range(0, w.size, PIECE)]
         segment = SimpleNamespace(parameters=[None], pieces=lambda: np.array(cut, np.int64))
         self.fields = made.arguments(SimpleNamespace(constant=lambda array: array), segment)
-        self.fields |= {"n": w.size, "start": 0, "lr_at": 2, "maximize": int(made.maximize)}
+        self.fields |= {"n": w.size, "c": 0, "start": 0, "lr_at": 2, "maximize": int(made.maximize)}
         self.fields["weight_decay"] = made.weight_decay
         bits = 8 * w.itemsize
         if "work" in _core.kernels()[made.kernel]:
