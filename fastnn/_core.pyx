@@ -5,12 +5,14 @@
 A Program is a list of steps, each a kernel of kernels.def with its arguments resolved: integers and
 reals are fixed when the step is added; a pointer is (space, offset), and a space is a Memory, or an
 array given at each run. run() patches only the pointers whose space has moved, releases the GIL and
-calls one kernel after another.
+calls one kernel after another. The first steps may be a prologue (packed weights, say): they run
+again only when someone may have written to what they read.
 """
 
 import os
 import threading
 
+cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uintptr_t
@@ -36,7 +38,7 @@ cdef extern from "table.h" nogil:
         int count
     int FNN_KERNELS
     int FNN_OK, FNN_BAD_LABEL, FNN_BAD_INDEX, FNN_NO_MEMORY, FNN_FOREIGN, FNN_BAD_LENGTH
-    int FNN_KIND_INT, FNN_KIND_REAL
+    int FNN_KIND_OUT, FNN_KIND_INT, FNN_KIND_REAL
     const fnn_signature fnn_signatures[]
     int fnn_isa_count()
     const char *fnn_isa_name(int isa)
@@ -111,6 +113,8 @@ cdef struct Space:
     int first       # Pointer
     int64_t nbytes  # an array's required size; -1 for a Memory
     int typenum
+    bint read, written
+    int64_t seen    # the memory's state when the prologue last read it
 
 
 class KernelError(RuntimeError):
@@ -242,6 +246,14 @@ def call(str kernel, int bits, **fields):
         raise KernelError(status, 0, 0)
 
 
+def outputs(str kernel):
+    """Names of the pointers that the kernel writes to."""
+    cdef int k = find_kernel(kernel)
+    cdef const fnn_signature *sig = &fnn_signatures[k]
+    return tuple(sig.fields[f].name.decode() for f in range(sig.count)
+                 if sig.fields[f].kind == FNN_KIND_OUT)
+
+
 def buffer_bytes(str kernel, int bits, **fields):
     """Bytes of the kernel's `work` or `packed` buffer for these integers; 0 if it has none."""
     cdef Slot slots[64]
@@ -322,6 +334,10 @@ cdef class Memory:
     cdef readonly bint viewed
     cdef readonly object lock  # held while a program that uses this memory as its arena runs
     cdef object runner         # the thread that holds it
+    cdef Memory _kept
+    cdef int64_t owner         # the program whose prologue this block, an arena's `kept`, holds
+    cdef int64_t writes        # programs that have written here, and views that were made
+    cdef int views             # that are still alive
     cdef object __weakref__
 
     def __cinit__(self, int64_t nbytes=0):
@@ -341,7 +357,19 @@ cdef class Memory:
             raise MemoryError(f"cannot allocate {nbytes} bytes")
         free(self.data)
         self.data, self.nbytes = data, nbytes
+        self.owner = 0
         return 0
+
+    cdef int64_t state(self) noexcept:
+        """A number that changes whenever someone may have written here; -1 if someone may now."""
+        return self.writes if self.views == 0 else -1
+
+    @property
+    def kept(self):
+        """The block beside an arena where a program's prologue leaves its results."""
+        if self._kept is None:
+            self._kept = Memory(0)
+        return self._kept
 
     cdef int acquire(self) except -1:
         """Wait for the lock; RuntimeError where this thread would wait for itself."""
@@ -380,13 +408,32 @@ cdef class Memory:
                 f"offset: {offset} + {size} bytes lie outside the {self.nbytes} there are")
         array = cnp.PyArray_SimpleNewFromData(
             ndim, dims, descr.type_num, <char *>self.data + offset)
-        Py_INCREF(self)
-        PyArray_SetBaseObject(array, self)
+        cdef Lease lease = Lease(self)
+        Py_INCREF(lease)
+        PyArray_SetBaseObject(array, lease)
         self.viewed = True
         return array
 
 
+@cython.no_gc_clear
+cdef class Lease:
+    """The base of an array over a Memory: it keeps the Memory, which counts the living ones."""
+
+    cdef Memory memory
+
+    def __cinit__(self, Memory memory not None):
+        self.memory = memory
+        memory.views += 1
+        memory.writes += 1
+
+    def __dealloc__(self):
+        self.memory.views -= 1
+
+
 # --- programs -----------------------------------------------------------------------------------
+
+cdef int64_t programs_made = 0
+
 
 cdef class Program:
     """A list of kernel calls over spaces of memory; see the module's docstring."""
@@ -406,6 +453,8 @@ cdef class Program:
     cdef list memories  # by space; None for an array
     cdef list owners    # of foreign functions
     cdef Memory arena
+    cdef int prologue   # the number of its steps
+    cdef int64_t number
 
     def __cinit__(self, int bits, Memory arena):
         self.bits = bits
@@ -415,6 +464,9 @@ cdef class Program:
         self.memories = []
         self.owners = []
         self.arena = arena
+        global programs_made
+        programs_made += 1
+        self.number = programs_made
 
     def __dealloc__(self):
         PyMem_Free(self.steps)
@@ -431,7 +483,7 @@ cdef class Program:
         if spaces == NULL:
             raise MemoryError()
         self.spaces = spaces
-        self.spaces[self.space_count] = Space(0, 0, -1, nbytes, typenum)
+        self.spaces[self.space_count] = Space(0, 0, -1, nbytes, typenum, False, False, -1)
         self.memories.append(memory)
         self.space_count += 1
         return self.space_count - 1
@@ -462,6 +514,8 @@ cdef class Program:
             if sig.fields[f].kind < FNN_KIND_INT and value is not None:
                 space, offset = value
                 self._add_pointer(space, self.slot_count + f, offset)
+                if sig.fields[f].kind == FNN_KIND_OUT:
+                    self.spaces[<int>space].written = True
         cdef const fnn_table *table = self.table
         if bits and bits != self.bits:
             table = fnn_isa_table(self.isa_number, bits)
@@ -487,6 +541,7 @@ cdef class Program:
                 space, offset = value
                 slots[<int>i].pointer = 0
                 self._add_pointer(space, self.slot_count + i, offset)
+                self.spaces[<int>space].written = True
             elif isinstance(value, float):
                 slots[<int>i].real = value
             else:
@@ -495,6 +550,29 @@ cdef class Program:
         self.steps[self.count] = Step(<fnn_kernel>function, self.slot_count)
         self.count += 1
         self.slot_count += width
+
+    def end_prologue(self):
+        """Let the steps so far be the prologue: their results lie in the arena's `kept` block.
+
+        What they read besides must not be written by the steps that follow.
+        """
+        cdef int i
+        self.prologue = self.count
+        for i in range(self.space_count):
+            self.spaces[i].read = (self.memories[i] is not None and self.spaces[i].first >= 0
+                                   and not self.spaces[i].written)
+
+    cdef bint _prologue_stands(self) noexcept:
+        """True if nobody wrote to what the prologue read, nor another program over its results."""
+        cdef int i
+        cdef int64_t state
+        cdef bint stands = self.arena._kept is not None and self.arena._kept.owner == self.number
+        for i in range(self.space_count):
+            if self.spaces[i].read:
+                state = (<Memory>self.memories[i]).state()
+                stands = stands and state >= 0 and state == self.spaces[i].seen
+                self.spaces[i].seen = state
+        return stands
 
     cdef int _reserve(self, int64_t width) except -1:
         cdef void *memory
@@ -574,6 +652,8 @@ cdef class Program:
         """
         cdef int64_t done = 0
         cdef int failed = -1, status = FNN_OK, i
+        cdef int start = 0
+        cdef Memory kept
         cdef double *clock = NULL
         cdef int moving = 0
         if timings is not None:
@@ -589,15 +669,25 @@ cdef class Program:
                 for space, stride in strides.items():
                     self.spaces[<int>space].stride = stride
                     moving = 1
+            if self.prologue > 0:
+                start = self.prologue if self._prologue_stands() else 0
+                kept = self.arena.kept
+                kept.owner = 0
             with nogil:
                 while done < iterations:
                     if moving and done > 0:
                         self._advance()
-                    failed = self._once(&status, clock)
+                    failed = self._once(start, &status, clock)
                     if failed >= 0:
                         break
+                    start = self.prologue
                     done += 1
+            if self.prologue > 0 and done > 0:
+                kept.owner = self.number
         finally:
+            for i in range(self.space_count):
+                if self.spaces[i].written and self.memories[i] is not None:
+                    (<Memory>self.memories[i]).writes += 1
             self.arena.release()
         if failed >= 0:
             raise KernelError(status, failed, done)
@@ -608,11 +698,11 @@ cdef class Program:
             if self.spaces[i].stride != 0:
                 self._patch(i, self.spaces[i].base + self.spaces[i].stride)
 
-    cdef int _once(self, int *status, double *clock) noexcept nogil:
-        """One pass through the steps; the number of the step that failed, or -1."""
+    cdef int _once(self, int first, int *status, double *clock) noexcept nogil:
+        """One pass through the steps from `first` on; the number of the step that failed, or -1."""
         cdef int i
         cdef long long start = 0
-        for i in range(self.count):
+        for i in range(first, self.count):
             if clock != NULL:
                 start = fnn_now()
             status[0] = self.steps[i].run(self.slots + self.steps[i].first)

@@ -24,6 +24,7 @@ from fastnn.layout import (
 )
 from fastnn.ops.op import Input, StorageLeaf
 from fastnn.plan.memory import place
+from fastnn.plan.prologue import constant_steps
 
 DTYPE_CODES = {
     np.dtype(name): code
@@ -64,6 +65,18 @@ class StepRecord:
         self.foreign: Foreign | None = None  # called in place of a kernel of our own
         self.shape: Shape = ()
 
+    def buffers(self) -> list[Buffer]:
+        """Those it touches, each once."""
+        refs = (x for x in self.fields.values() if isinstance(x, Ref))
+        return list(dict.fromkeys(ref.buffer for ref in refs))
+
+    def written(self) -> set[Buffer]:
+        """Those it writes to; any of them where the function is not ours."""
+        if self.foreign is not None:
+            return set(self.buffers())
+        outputs = (self.fields.get(name) for name in _core.outputs(self.kernel))
+        return {ref.buffer for ref in outputs if isinstance(ref, Ref)}
+
 
 class Builder:
     """Collects the steps of one plan; see the module's docstring."""
@@ -75,6 +88,7 @@ class Builder:
         self.arena_space = self.program.memory_space(arena)
         self.array_labels: list[str] = []  # what run() must bind, in order
         self.steps: list[StepRecord] = []
+        self.prologue = 0  # the first steps that do not run each time, see prologue.py
         self.sources: dict[Value, Source] = {}
         self._memories: dict[_core.Memory, int] = {}
         self._refs: dict[Value, Ref] = {}
@@ -249,9 +263,6 @@ class Builder:
     def _emit(self, record: StepRecord) -> None:
         for ref in record.fields.values():
             if isinstance(ref, Ref):
-                ref.buffer.last = len(self.steps)
-                if ref.buffer.first < 0:
-                    ref.buffer.first = len(self.steps)
                 record.nbytes += ref.size * ref.dtype.itemsize
                 record.shape = ref.shape
         self.steps.append(record)
@@ -282,28 +293,51 @@ class Builder:
 
     def finish(self, poison: bool = False) -> None:
         """Place the buffers and fill the program. poison: no reuse, and NaN in what is done with."""
-        buffers: dict[int, Buffer] = {}
-        for record in self.steps:
-            for ref in record.fields.values():
-                if isinstance(ref, Ref) and ref.buffer.space is None:
-                    buffers[id(ref.buffer)] = ref.buffer
-        self.arena_bytes = place(list(buffers.values()), reuse=not poison)
-        dying: dict[int, list[Buffer]] = {}
-        for buffer in buffers.values():
-            buffer.space = self.arena_space
-            dying.setdefault(buffer.last, []).append(buffer)
-        self.arena.ensure(self.arena_bytes)
+        prologue = [] if poison else constant_steps(self.steps, set(self._memories.values()))
+        once = set(map(id, prologue))
+        self.prologue = len(prologue)
+        self.steps = prologue + [s for s in self.steps if id(s) not in once]
+        self._place(reuse=not poison)
         for i, record in enumerate(self.steps):
-            fields = _resolve(record.fields)
-            if record.foreign is not None:
-                function = record.foreign
-                self.program.add_foreign(function.address, tuple(fields.values()), function)
-            else:
-                self.program.add(record.kernel, fields, record.bits)
-            for buffer in dying.get(i, ()) if poison else ():
-                count = buffer.nbytes // (self.bits // 8)
-                pointer = (buffer.space, buffer.offset)
-                self.program.add("fill", {"y": pointer, "n": count, "value": float("nan")})
+            if i == self.prologue and prologue:
+                self.program.end_prologue()
+            self._add(record)
+            for buffer in record.buffers() if poison else ():
+                if buffer.last == i and buffer.space == self.arena_space:
+                    count = buffer.nbytes // (self.bits // 8)
+                    pointer = (buffer.space, buffer.offset)
+                    nan = float("nan")
+                    self.program.add("fill", {"y": pointer, "n": count, "value": nan})
+
+    def _place(self, reuse: bool) -> None:
+        """Give every buffer its place: in the arena, or beside it where it outlives a run."""
+        buffers: dict[Buffer, None] = {}
+        for i, record in enumerate(self.steps):
+            for buffer in record.buffers():
+                if buffer.space is None:
+                    buffer.last = i
+                    if buffer not in buffers:
+                        buffers[buffer] = None
+                        buffer.first = i
+        passing = [b for b in buffers if b.last < self.prologue or b.first >= self.prologue]
+        kept = [b for b in buffers if b.first < self.prologue <= b.last]
+        self.arena_bytes = place(passing, reuse)
+        self.arena.ensure(self.arena_bytes)
+        for buffer in passing:
+            buffer.space = self.arena_space
+        if kept:
+            self.arena.kept.ensure(place(kept, reuse=False))
+            space = self.program.memory_space(self.arena.kept)
+            for buffer in kept:
+                buffer.space = space
+
+    def _add(self, record: StepRecord) -> None:
+        fields = _resolve(record.fields)
+        if record.foreign is not None:
+            function = record.foreign
+            self.program.add_foreign(function.address, tuple(fields.values()), function)
+        else:
+            self.program.add(record.kernel, fields, record.bits)
 
     # --- inputs ---
 

@@ -150,6 +150,10 @@ class Plan:
         """The steps: kernel, what it is for, shape, bytes touched, FLOPs."""
         lines = [f"{'step':>4}  {'kernel':<16}{'for':<22}{'shape':<22}{'bytes':>12}{'FLOPs':>14}"]
         for i, step in enumerate(self.builder.steps):
+            if i == self.builder.prologue > 0:
+                lines.append(
+                    "      the steps above run again only if what they read was written to"
+                )
             flops = f"{step.flops:,}" if step.flops else ""
             shape = "x".join(map(str, step.shape)) or "1"
             lines.append(
