@@ -1,9 +1,10 @@
-# What a person types. Each target makes .venv and builds first. BENCH: options of python -m bench.
+# What a person types. Each target makes .venv and builds first. BENCH: what python -m bench
+# is given, say BENCH="train infer --only cnn"; without it, all in some 15 minutes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test bench bench-peers docs lint build clean
+.PHONY: train test bench bench-peers performance docs lint build clean
 
 train: build
 	$(BIN)/fastnn train --data digits --model cnn
@@ -14,6 +15,9 @@ test: build
 bench: build
 	$(BIN)/pip install --quiet --no-build-isolation --editable ".[bench]"
 	$(BIN)/python -m bench $(BENCH)
+
+performance: build
+	$(BIN)/python -m bench report > docs/performance.md
 
 bench-peers:
 	$(PYTHON) -m venv .venv-peers

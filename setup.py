@@ -18,7 +18,7 @@ import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
@@ -136,4 +136,12 @@ core = Extension(
     extra_link_args=["-lm", "-pthread"] + (["-s"] if sys.platform == "linux" else []),
 )
 
-setup(ext_modules=[core], cmdclass={"build_ext": BuildCore})
+# The benchmarks are installed too, under a name that is nobody else's.
+benchmarks = [f"fastnn_{name}" for name in find_packages(include=["bench*"])]
+
+setup(
+    ext_modules=[core],
+    cmdclass={"build_ext": BuildCore},
+    packages=[*find_packages(include=["fastnn*"]), *benchmarks],
+    package_dir={"fastnn_bench": "bench"},
+)

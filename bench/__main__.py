@@ -1,4 +1,9 @@
-"""python -m bench [kernels|train|infer|all] [--only PATTERN] [--quick] [--threads N]"""
+"""Time fastnn beside NumPy, Numba and the frameworks that are installed, and by itself.
+
+kernels, train, infer: side by side, in turns, after the results were found equal. bandwidth: what
+memory-bound kernels move, as a share of what a copy moves. scaling: one thread against several. report:
+docs/performance.md, on standard output, of the results in --out.
+"""
 
 from __future__ import annotations
 
@@ -7,42 +12,55 @@ import fnmatch
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import fastnn as fn
-from bench.case import Case
-from bench.machine import measure
-from bench.measure import FULL, QUICK, Result, run_case
-from bench.report import HEADER, table, write_json
-from bench.workers import Workers
 
-THEMES = ("kernels", "train", "infer")
-FOLDER = Path("build") / "bench"
+from . import page, report
+from .case import Case
+from .machine import Machine, measure
+from .measure import EFFORTS, Result, run_case
+from .workers import Workers
+
+SIDE_BY_SIDE = ("kernels", "train", "infer")
+THEMES = (*SIDE_BY_SIDE, "bandwidth", "scaling")
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("theme", nargs="?", choices=(*THEMES, "all"), default="all")
-    parser.add_argument("--only", metavar="PATTERN", help="cases whose name matches: '*cnn*'")
-    parser.add_argument("--quick", action="store_true", help="short slices: rough figures")
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=raw)
+    parser.add_argument("theme", nargs="*", metavar="THEME", default=THEMES, help="; ".join(THEMES))
+    parser.add_argument("--only", metavar="PATTERN", default="", help="cases of this name: '*cnn*'")
+    parser.add_argument("--effort", choices=EFFORTS, default="normal", help="time for each case")
     parser.add_argument("--threads", type=int, default=fn.get_num_threads(), metavar="N")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder of results and plots")
-    options = parser.parse_args()
-    if not 1 <= options.threads <= len(os.sched_getaffinity(0)):
-        parser.error(f"--threads: expected 1 to {len(os.sched_getaffinity(0))}")
+    parser.add_argument(
+        "--out", type=Path, default=Path("bench-results"), help="folder of results and plots"
+    )
+    options = parser.parse_args(argv)
+    most = len(os.sched_getaffinity(0))
+    if not 1 <= options.threads <= most:
+        parser.error(f"--threads: expected 1 to {most}, got {options.threads}")
+    if wrong := set(options.theme) - {*THEMES, "report"}:
+        parser.error(f"THEME: expected {', '.join(THEMES)} or report, got {wrong.pop()!r}")
     return options
 
 
-def _cases(options: argparse.Namespace) -> list[Case]:
-    themes = THEMES if options.theme == "all" else (options.theme,)
+def cases(theme: str, options: argparse.Namespace) -> list[Case]:
+    """The cases of a theme, or for scaling of all, whose names match --only."""
+    themes = SIDE_BY_SIDE if theme == "scaling" else (theme,)
     found: list[Case] = []
-    for theme in themes:
-        found += importlib.import_module(f"bench.cases.{theme}").cases(options.quick)
-    pattern = options.only
-    if pattern and not any(c in pattern for c in "*?["):
+    for name in themes:
+        module = importlib.import_module(f"{__package__}.cases.{name}")
+        found += module.cases(full=options.effort == "full")
+    return [c for c in found if _wanted(c.name, options.only)]
+
+
+def _wanted(name: str, pattern: str) -> bool:
+    if not any(c in pattern for c in "*?["):
         pattern = f"*{pattern}*"
-    return [c for c in found if not pattern or fnmatch.fnmatch(c.name, pattern)]
+    return fnmatch.fnmatch(name, pattern)
 
 
 def _progress(text: str) -> None:
@@ -50,35 +68,79 @@ def _progress(text: str) -> None:
         print(f"\r{text:<79}\r", end="", file=sys.stderr, flush=True)
 
 
-def main() -> int:
-    """Run what was asked for; 1 if nothing ran or some result was wrong."""
-    options = _parse()
-    cases = _cases(options)
-    if options.list:
-        print(*[f"{c.theme}: {c.name}" for c in cases], sep="\n")
-        return 0
-    machine = measure(fn.isa(), options.threads, options.out)
-    print(machine, HEADER, sep="\n\n")
-    workers = Workers(options.threads)
-    results: list[Result] = []
+def side_by_side(theme: str, options: argparse.Namespace, machine: Machine) -> list[Result]:
+    """Run and print the cases of a theme, then write its JSON and plots."""
+    workers, results = Workers(options.threads), []
+    print(report.HEADER)
     try:
-        for case in cases:
-            results.append(run_case(case, workers, QUICK if options.quick else FULL, _progress))
-            print(table(results[-1], machine), flush=True)
-    except KeyboardInterrupt:
-        print("interrupted: what follows is what there is", file=sys.stderr)
+        for case in cases(theme, options):
+            results.append(run_case(case, workers, EFFORTS[options.effort], _progress))
+            print(report.table(results[-1], machine), flush=True)
     finally:
         workers.stop()
-    print("\n" + "\n".join(f"{k} {v}" for k, v in workers.versions.items()))
-    write_json(options.out / "results.json", results, machine, workers.versions)
-    ran = [r for r in results if r.ran]
-    if ran:
-        from bench.plots import draw
+        parts = [report.case_dict(r, machine) for r in results]
+        path = options.out / f"{theme}.json"
+        if any(r.ran for r in results):
+            report.write_json(path, theme, parts, machine, workers.versions)
+            _draw(results, machine, options.out)
+    return results
 
-        print(options.out / "results.json", *draw(results, machine, options.out), sep="\n")
+
+def _draw(results: list[Result], machine: Machine, folder: Path) -> None:
+    try:
+        from .plots import draw
+    except ModuleNotFoundError:
+        print("no plots: matplotlib is not installed")
     else:
+        print(*draw(results, machine, folder), sep="\n")
+
+
+def alone(theme: str, options: argparse.Namespace, machine: Machine) -> int:
+    """Run, print and write the themes that fastnn runs by itself; how many rows there are."""
+    from .alone import scaling, shares
+
+    rows = []
+    found = (
+        scaling(cases(theme, options), options.threads)
+        if theme == "scaling"
+        else shares(options.threads, lambda name: _wanted(name, options.only))
+    )
+    for row in found:
+        rows.append(row.as_dict())
+        print(row, flush=True)
+    if rows:
+        report.write_json(options.out / f"{theme}.json", theme, rows, machine, {})
+    return len(rows)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what was asked for; 1 if nothing ran or some result was wrong."""
+    options = _parse(argv)
+    if "report" in options.theme:
+        print(page.page(options.out), end="")
+        return 0
+    if options.list:
+        listed = [c for t in options.theme if t in SIDE_BY_SIDE for c in cases(t, options)]
+        print(*[f"{c.theme}: {c.name}" for c in listed], sep="\n")
+        return 0
+    ran, wrong = 0, False
+    try:
+        machine = measure(fn.isa(), options.threads)
+        print(machine, flush=True)
+        for theme in options.theme:
+            print(f"\n--- {theme} ---", flush=True)
+            if theme in SIDE_BY_SIDE:
+                results = side_by_side(theme, options, machine)
+                ran += sum(r.ran for r in results)
+                wrong |= any(r.wrong for r in results)
+            else:
+                ran += alone(theme, options, machine)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    if not ran:
         print("no benchmark ran", file=sys.stderr)
-    return 0 if ran and not any(r.wrong for r in results) else 1
+    return 0 if ran and not wrong else 1
 
 
 if __name__ == "__main__":

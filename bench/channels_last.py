@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.nets import Layer, Net, rnn_shapes, walk
+from .nets import Layer, Net, rnn_shapes, walk
 
 Arrays = dict[str, np.ndarray]
 

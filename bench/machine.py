@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import shlex
-import subprocess
-import sysconfig
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("machine.c")
-FLAGS = {  # of an ISA: its vector width in bytes and how the compiler is told
-    "avx512": (64, ["-march=x86-64-v4", "-mprefer-vector-width=512"]),
-    "avx2": (32, ["-march=x86-64-v3"]),
-    "baseline": (16, ["-march=x86-64-v2"]),
-    "neon": (16, []),
-}
+import numpy as np
+
+from fastnn import _core
+
+CACHE_BYTES, MEMORY_BYTES = 256 << 10, 64 << 20  # copied by one thread within L2; by all
+PART = 2 << 20  # of a copy: below what memcpy writes around the cache
+COPIED, FMA_ROUNDS, REPEATS = 64 << 20, 3_000_000, 10  # some milliseconds each
 
 
 @dataclass(frozen=True)
@@ -62,20 +62,63 @@ class Machine:
         return asdict(self)
 
 
-def measure(isa: str, threads: int, folder: Path) -> Machine:
-    """Compile machine.c for the ISA in use and run it with one thread and with `threads`."""
+def measure(isa: str, threads: int) -> Machine:
+    """Measure the ISA in use with one thread and with `threads`."""
     load = os.getloadavg()[0]
-    folder.mkdir(parents=True, exist_ok=True)
-    binary = folder / f"machine-{isa}"
-    width, flags = FLAGS[isa]
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    options = ["-O3", "-Wno-psabi", f"-DWIDTH={width}", *flags, "-pthread"]
-    subprocess.run([*compiler, *options, str(SOURCE), "-o", str(binary)], check=True)
-    limits = {}
-    for n in sorted({1, threads}):
-        answer = subprocess.run([str(binary), str(n)], check=True, capture_output=True, text=True)
-        limits[n] = Limits(**json.loads(answer.stdout))
+    limits = {n: _limits(n) for n in sorted({1, threads})}
     return Machine(_cpu(), len(os.sched_getaffinity(0)), isa, threads, limits, load)
+
+
+def _limits(threads: int) -> Limits:
+    cache = copy_rate(2 * threads * CACHE_BYTES, threads) / 2
+    memory = copy_rate(2 * MEMORY_BYTES, threads) / 2
+    return Limits(_together(threads, _multiply_adds), cache, memory)
+
+
+def copy_rate(moved: int, threads: int) -> float:
+    """GB/s read and written by threads that each copy their part of it, `moved` bytes in all."""
+    nbytes = moved // 2 // threads
+    rounds = max(1, COPIED // nbytes)
+    return 2 * _together(threads, lambda: _copies(nbytes, rounds))
+
+
+def _multiply_adds() -> Callable[[], float]:
+    count = np.zeros(1)
+
+    def work() -> float:
+        _core.call("peak_fma", 32, y=count, rounds=FMA_ROUNDS)
+        return float(count[0])
+
+    return work
+
+
+def _copies(nbytes: int, rounds: int) -> Callable[[], float]:
+    x, y = (_core.Memory(nbytes).view(0, (nbytes,), np.uint8) for _ in "xy")
+    x[:] = y[:] = 1
+
+    def work() -> float:
+        _core.call("peak_copy", 32, x=x, y=y, bytes=nbytes, part=PART, rounds=rounds)
+        return float(nbytes * rounds)
+
+    return work
+
+
+def _together(threads: int, make: Callable[[], Callable[[], float]]) -> float:
+    """1e9 a second of some threads at work at once: the best moment of each, as others may be at
+    work too."""
+    barrier = threading.Barrier(threads)
+
+    def run(_: int) -> float:
+        work, best = make(), 0.0
+        for _ in range(REPEATS):
+            barrier.wait()
+            start = time.perf_counter()
+            amount = work()
+            best = max(best, amount / (time.perf_counter() - start))
+        return best / 1e9
+
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(run, range(threads)))
 
 
 def _cpu() -> str:

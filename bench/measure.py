@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.case import FASTNN, Case, Side
-from bench.machine import busy_seconds
-from bench.workers import NotRun, WorkerProcess, Workers
+from .case import FASTNN, Case, Side
+from .machine import busy_seconds
+from .workers import NotRun, WorkerProcess, Workers
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,11 @@ class Effort:
         return max(self.least, min(self.most, int(self.total / seconds)))
 
 
-FULL, QUICK = Effort(0.2, 5, 25, 20.0), Effort(0.05, 3, 7, 2.0)
+EFFORTS = {
+    "quick": Effort(0.05, 3, 5, 1.0),
+    "normal": Effort(0.1, 5, 11, 3.0),
+    "full": Effort(0.2, 5, 25, 20.0),
+}
 
 
 @dataclass
@@ -118,7 +122,11 @@ def run_case(
     result = Result(case, rows)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        arrays = case.arrays()
+        try:
+            arrays = case.arrays()
+        except (ImportError, OSError, ValueError) as error:  # a data set that cannot be had
+            rows[0].reason = f"not run: {error}"
+            return _abandon(result)
         np.savez(folder / "arrays.npz", **arrays)
         sides: dict[int, _Open] = {}
         ours: dict[str, np.ndarray] = {}

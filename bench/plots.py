@@ -8,9 +8,9 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 
-from bench.machine import Machine
-from bench.measure import Result
-from bench.report import gflops, quartiles
+from .machine import Machine
+from .measure import Result
+from .report import gflops, quartiles
 
 matplotlib.use("Agg")
 

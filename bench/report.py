@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.case import FASTNN
-from bench.machine import Machine
-from bench.measure import Result, Row
+import fastnn as fn
+
+from .case import FASTNN
+from .machine import Machine
+from .measure import Result, Row
 
 HEADER = (
     f"{'side':<26}{'median':>10}{'IQR':>8}{'best':>10}{'GFLOP/s':>9}{'peak':>6}"
@@ -65,35 +68,39 @@ def _line(row: Row, machine: Machine) -> str:
     return line
 
 
-def _as_dict(row: Row) -> dict[str, Any]:
+def _side_dict(row: Row, machine: Machine) -> dict[str, Any]:
     entry: dict[str, Any] = {"side": row.side.label, "via": row.via, "ran": row.ran}
     if not row.ran:
         return {**entry, "reason": row.reason}
     low, middle, high = quartiles(row.seconds)
     entry |= {"median": middle, "q1": low, "q3": high, "best": float(np.min(row.seconds))}
     entry |= {"seconds": row.seconds.tolist(), "gflops": gflops(row), "difference": row.difference}
+    entry["share"] = entry["gflops"] / machine.peak
     if row.side is not FASTNN:
         low, middle, high = quartiles(row.ratios)
         entry["ratio"] = {"median": middle, "q1": low, "q3": high}
     return entry
 
 
+def case_dict(result: Result, machine: Machine) -> dict[str, Any]:
+    """A case, for JSON."""
+    case = result.case
+    return {
+        "name": case.name,
+        "unit": case.unit,
+        "flops": case.flops / case.steps,
+        "tolerance": case.tolerance,
+        "other_jobs_cores": result.others,
+        "sides": [_side_dict(row, machine) for row in result.rows],
+    }
+
+
 def write_json(
-    path: Path, results: list[Result], machine: Machine, versions: dict[str, str]
+    path: Path, theme: str, rows: list[Any], machine: Machine, versions: dict[str, str]
 ) -> None:
     """Everything that was measured, to `path`."""
-    cases = [
-        {
-            "theme": r.case.theme,
-            "name": r.case.name,
-            "unit": r.case.unit,
-            "flops": r.case.flops / r.case.steps,
-            "tolerance": r.case.tolerance,
-            "other_jobs_cores": r.others,
-            "sides": [_as_dict(row) for row in r.rows],
-        }
-        for r in results
-    ]
-    content = {"machine": machine.as_dict(), "versions": versions, "cases": cases}
+    found = {"numpy": np.__version__, "fastnn": fn.__version__, **versions}
+    content = {"theme": theme, "date": date.today().isoformat(), "machine": machine.as_dict()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    path.write_text(json.dumps({**content, "versions": found, "rows": rows}, indent=1) + "\n")
+    print(path)

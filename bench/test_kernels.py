@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import pytest
 
-from bench.adapters.fastnn import KINDS
-from bench.case import Case
-from bench.cases.kernels import cases
+from .adapters.fastnn import KINDS
+from .case import Case
+from .cases.kernels import cases
 
 pytest.importorskip("pytest_benchmark")
 
 
-@pytest.mark.parametrize("case", list(cases(quick=False)), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", list(cases(full=False)), ids=lambda case: case.name)
 def test_kernel(benchmark, case: Case) -> None:
     benchmark.group = str(case.spec["op"])
     benchmark.extra_info["flops"] = case.flops

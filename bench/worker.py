@@ -1,6 +1,6 @@
 """A worker: one library in its own process and interpreter, run by commands over its stdin.
 
-python -m bench.worker ADAPTER reads one JSON object a line and answers each with one. Between
+main(ADAPTER) reads one JSON object a line and answers each with one. Between
 commands it blocks on the pipe. Commands: open (id, kind, spec, arrays: an .npz), check (id, out: an
 .npz), time (id, n, warm), close (id). An answer with "error" leaves the worker usable.
 """
@@ -21,7 +21,7 @@ class Worker:
     """The runs that are open in this process."""
 
     def __init__(self, adapter: str) -> None:
-        self.adapter = importlib.import_module(f"bench.adapters.{adapter}")
+        self.adapter = importlib.import_module(f"{__package__}.adapters.{adapter}")
         self.runs: dict[str, Any] = {}
 
     def hello(self) -> dict[str, Any]:
@@ -54,13 +54,16 @@ class Worker:
         return {}
 
 
-def main() -> None:
+def main(adapter: str) -> None:
     """Serve until stdin ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print does not mix with the answers
     try:
-        worker = Worker(sys.argv[1])
-    except Exception as error:  # mostly an ImportError: the library is not installed
+        worker = Worker(adapter)
+    except ModuleNotFoundError as error:
+        print(json.dumps({"error": f"{error.name} is not installed"}), file=answers)
+        return
+    except Exception as error:
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}), file=answers)
         return
     print(json.dumps(worker.hello()), file=answers)
@@ -71,7 +74,3 @@ def main() -> None:
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers)
-
-
-if __name__ == "__main__":
-    main()

@@ -11,8 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+PARENT = Path(__file__).resolve().parent.parent
 OWN = ("fastnn", "numpy", "numba")  # run by this interpreter; the others by that of the peers
+# Behind everything else on the path: a peer's interpreter has a NumPy of its own.
+START = "import sys; sys.path.append(sys.argv[1]); from {}.worker import main; main(sys.argv[2])"
 ANSWER_SECONDS = 900.0
 STILL_SECONDS, STILL_SHARE, PATIENCE = 0.01, 0.05, 1.0
 
@@ -22,8 +24,11 @@ class NotRun(Exception):
 
 
 def peers_python() -> Path:
-    """The interpreter that has the frameworks: of $FASTNN_PEERS, by default .venv-peers."""
-    return Path(os.environ.get("FASTNN_PEERS") or ROOT / ".venv-peers") / "bin" / "python"
+    """The interpreter that has the frameworks: of the environment $FASTNN_PEERS; else of
+    .venv-peers beside this package (make bench-peers), if there; else this one."""
+    given, made = os.environ.get("FASTNN_PEERS"), PARENT / ".venv-peers"
+    folder = Path(given) if given else made if made.is_dir() else None
+    return folder / "bin" / "python" if folder else Path(sys.executable)
 
 
 class WorkerProcess:
@@ -32,20 +37,17 @@ class WorkerProcess:
     def __init__(self, adapter: str, threads: int) -> None:
         python = Path(sys.executable) if adapter in OWN else peers_python()
         if not python.exists():
-            raise NotRun(
-                f"no interpreter of the peers at {python.parent.parent.name}: make bench-peers"
-            )
+            raise NotRun(f"no interpreter at {python}")
         n = str(threads)
         names = ("FASTNN", "OMP", "MKL", "OPENBLAS", "NUMBA")
         env = {**os.environ, **{f"{name}_NUM_THREADS": n for name in names}}
-        env |= {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
+        env |= {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
         cpus = sorted(os.sched_getaffinity(0))[:threads]
         self.adapter = adapter
         self.process = subprocess.Popen(
-            [str(python), "-m", "bench.worker", adapter],
+            [str(python), "-c", START.format(__package__), str(PARENT), adapter],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            cwd=ROOT,
             env=env,
             text=True,
             preexec_fn=lambda: os.sched_setaffinity(0, cpus),

@@ -1,4 +1,4 @@
-"""The command `fastnn`: train a network on a data set, or tell what runs here.
+"""The command `fastnn`: train a network on a data set, time fastnn, or tell what runs here.
 
 Exit codes: 0; 2 for arguments and files that are wrong (one line on standard error says how); 130
 after Ctrl-C.
@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -38,7 +39,10 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `fastnn` with these arguments (sys.argv[1:] by default) and return its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
     try:
+        if argv[:1] == ["bench"]:  # whose options are its own
+            return _bench(argv[1:])
         arguments = _parser().parse_args(argv)
         run: Callable[[argparse.Namespace], int] = arguments.run
         return run(arguments)
@@ -61,6 +65,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     info = commands.add_parser("info", help="print instruction set, threads, compiler, versions")
     info.set_defaults(run=_info)
+    commands.add_parser("bench", help="time fastnn beside NumPy, Numba, PyTorch, JAX, ...")
     train = commands.add_parser(
         "train",
         help="train a network and print its test accuracy",
@@ -161,6 +166,14 @@ def _info(arguments: argparse.Namespace) -> int:
     ):
         print(f"{name:<9}{value}")
     return 0
+
+
+# --- bench ---
+
+
+def _bench(argv: Sequence[str]) -> int:
+    run: Callable[[Sequence[str]], int] = import_module("fastnn_bench.__main__").main
+    return run(argv)
 
 
 # --- train ---

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -270,3 +271,9 @@ def test_interrupt(tmp_path):
     assert "Traceback" not in err
     assert re.match(r"interrupted after \d+ epochs, \d+ steps: test accuracy ", out)
     assert load_file(tmp_path / "file")
+
+
+@pytest.mark.skipif(find_spec("fastnn_bench") is None, reason="not installed, only on the path")
+def test_bench_lists_its_cases(run):
+    code, out, _ = run("bench", "train", "--list", "--only", "lenet5")
+    assert code == 0 and out.splitlines() == ["train: lenet5 b1", "train: lenet5 b128"]

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 import fastnn as fn
-from bench.baselines import fastnn_kernels, kind
-from bench.case import CHECK_STEPS
-from bench.nets import NETS, Layer
 from fastnn import nn, optim
+
+from ..baselines import fastnn_kernels, kind
+from ..case import CHECK_STEPS
+from ..nets import NETS, Layer
 
 VERSION = f"{fn.__version__} ({fn.isa()}, {fn.get_num_threads()} threads)"
 

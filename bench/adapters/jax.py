@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from bench.case import CHECK_STEPS
-from bench.cell import cell
-from bench.channels_last import from_native, split, to_native
-from bench.nets import NETS, Layer, directions
+from ..case import CHECK_STEPS
+from ..cell import cell
+from ..channels_last import from_native, split, to_native
+from ..nets import NETS, Layer, directions
 
 VERSION = jax.__version__
 State = dict[str, jax.Array]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numba
 
-from bench.baselines import kind, numba_kernels
+from ..baselines import kind, numba_kernels
 
 VERSION = f"{numba.__version__} ({numba.get_num_threads()} threads)"
 KINDS = {"kernel": kind(numba_kernels.OPS)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.baselines import kind, numpy_kernels
+from ..baselines import kind, numpy_kernels
 
 VERSION = np.__version__
 KINDS = {"kernel": kind(numpy_kernels.OPS)}

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from bench.nets import NETS, Layer, directions, walk
+from ..nets import NETS, Layer, directions, walk
 
 VERSION = onnxruntime.__version__
 Arrays = dict[str, np.ndarray]

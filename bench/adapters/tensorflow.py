@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bench.case import CHECK_STEPS
-from bench.cell import cell
-from bench.channels_last import from_native, split, to_native
-from bench.nets import NETS, Layer, directions
+from ..case import CHECK_STEPS
+from ..cell import cell
+from ..channels_last import from_native, split, to_native
+from ..nets import NETS, Layer, directions
 
 tf.config.threading.set_intra_op_parallelism_threads(int(os.environ["OMP_NUM_THREADS"]))
 VERSION = tf.__version__

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bench.baselines import kind, torch_kernels
-from bench.case import CHECK_STEPS
-from bench.nets import NETS, Layer
+from ..baselines import kind, torch_kernels
+from ..case import CHECK_STEPS
+from ..nets import NETS, Layer
 
 VERSION = f"{torch.__version__} ({torch.get_num_threads()} threads)"
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}

@@ -40,6 +40,12 @@ def kind(ops: Mapping[str, Maker]) -> Callable[[dict[str, Any], Arrays], KernelR
     return lambda spec, arrays: KernelRun(ops[spec["op"]], spec, arrays)
 
 
+def kept(x: np.ndarray, y: np.ndarray) -> Arrays:
+    """What must agree of dropouts y of x: the share of what is kept, and its factor."""
+    there = y != 0
+    return {"share": np.array([there.mean()]), "factor": np.array([np.median((y / x)[there])])}
+
+
 def nhwc(x: np.ndarray) -> np.ndarray:
     """(N, C, H, W) to dense channels-last (N, H, W, C)."""
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1))

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.baselines import Arrays, Maker, nchw, nhwc
 from fastnn import _core
+
+from . import Arrays, Maker, kept, nchw, nhwc
 
 UNARY = ("exp", "relu", "sigmoid", "tanh")
 POOL = {"max": 0, "avg": 2}  # fnn_pool
@@ -111,6 +112,26 @@ def _pool_bwd(mode: str) -> Maker:
     return make
 
 
+def im2col(a: Arrays, spec: dict[str, Any]) -> Any:
+    """_core.call im2col"""
+    n, c, h, w = a["x"].shape
+    y = np.empty((n, c * 9, h * w), np.float32)
+    sizes = {"planes": n * c, "ih": h, "iw": w, "oh": h, "ow": w}
+    sizes |= {f"{k}_{axis}": 1 for k in ("stride", "pad", "dilation") for axis in "hw"}
+    return lambda: _core.call("im2col", 32, x=a["x"], y=y, kh=3, kw=3, **sizes), lambda: {"y": y}
+
+
+def dropout(a: Arrays, spec: dict[str, Any]) -> Any:
+    """_core.call dropout"""
+    x, y, hyper = a["x"], np.empty_like(a["x"]), np.array([0.0, 1.0])
+
+    def run() -> None:
+        hyper[0] += 1
+        _core.call("dropout", 32, x=x, hyper=hyper, y=y, n=x.size, key=1, p=0.5)
+
+    return run, lambda: kept(x, y)
+
+
 def xent(a: Arrays, spec: dict[str, Any]) -> Any:
     """_core.call xent_fwd, which also writes the gradient"""
     x, labels = a["x"], a["labels"]
@@ -154,6 +175,8 @@ OPS: dict[str, Maker] = {
     "max_pool_bwd": _pool_bwd("max"),
     "avg_pool_fwd": _pool_fwd("avg"),
     "avg_pool_bwd": _pool_bwd("avg"),
+    "im2col": im2col,
+    "dropout": dropout,
     "xent": xent,
     **{op: _unary(op) for op in UNARY},
     "adam": adam,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from bench.baselines import Arrays, Maker, nchw, nhwc
+from . import Arrays, Maker, kept, nchw, nhwc
 
 parallel = njit(parallel=True, fastmath=False)
 
@@ -83,6 +83,26 @@ def _avg_pool_back(dy: np.ndarray, dx: np.ndarray) -> None:
             for v in range(dx.shape[2]):
                 for c in range(dx.shape[3]):
                     dx[n, h, v, c] = np.float32(0.25) * dy[n, h // 2, v // 2, c]
+
+
+@parallel
+def _im2col(x: np.ndarray, y: np.ndarray) -> None:
+    channels, height, width = x.shape[1:]
+    for i in prange(x.shape[0] * channels):
+        n, c = i // channels, i % channels
+        for r in range(3):
+            for s in range(3):
+                for h in range(height):
+                    for v in range(width):
+                        u, t = h + r - 1, v + s - 1
+                        inside = 0 <= u < height and 0 <= t < width
+                        y[n, c, r, s, h, v] = x[n, c, u, t] if inside else np.float32(0)
+
+
+@parallel
+def _dropout(x: np.ndarray, y: np.ndarray) -> None:
+    for i in prange(x.size):
+        y[i] = np.float32(2) * x[i] if np.random.random() < 0.5 else np.float32(0)
 
 
 @parallel
@@ -187,6 +207,19 @@ def avg_pool_bwd(a: Arrays, spec: dict[str, Any]) -> Any:
     return lambda: _avg_pool_back(dy, dx), lambda: {"dx": nchw(dx)}
 
 
+def im2col(a: Arrays, spec: dict[str, Any]) -> Any:
+    """njit(parallel=True) loops"""
+    n, c, h, w = a["x"].shape
+    y = np.empty((n, c, 3, 3, h, w), np.float32)
+    return lambda: _im2col(a["x"], y), lambda: {"y": y.reshape(n, c * 9, h * w)}
+
+
+def dropout(a: Arrays, spec: dict[str, Any]) -> Any:
+    """njit(parallel=True) loop"""
+    x, y = a["x"], np.empty_like(a["x"])
+    return lambda: _dropout(x, y), lambda: kept(x, y)
+
+
 def xent(a: Arrays, spec: dict[str, Any]) -> Any:
     """njit(parallel=True) loops"""
     x, labels = a["x"], a["labels"]
@@ -228,6 +261,8 @@ OPS: dict[str, Maker] = {
     "max_pool_bwd": max_pool_bwd,
     "avg_pool_fwd": _pool(_avg_pool),
     "avg_pool_bwd": avg_pool_bwd,
+    "im2col": im2col,
+    "dropout": dropout,
     "xent": xent,
     "relu": _elementwise(_relu),
     "tanh": _elementwise(_tanh),

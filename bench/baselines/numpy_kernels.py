@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.baselines import Arrays, Maker, nchw, nhwc
+from . import Arrays, Maker, kept, nchw, nhwc
 
 TAPS = [(r, s) for r in range(3) for s in range(3)]
 
@@ -111,6 +111,31 @@ def avg_pool_bwd(a: Arrays, spec: dict[str, Any]) -> Any:
     return call, lambda: {"dx": nchw(dx.reshape(n, 2 * h, 2 * w, c))}
 
 
+def im2col(a: Arrays, spec: dict[str, Any]) -> Any:
+    """a copy for each tap of the kernel"""
+    x = a["x"]
+    n, c, h, w = x.shape
+    y = np.empty((n, c, 3, 3, h, w), np.float32)
+
+    def call() -> None:
+        pad = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        for r, s in TAPS:
+            y[:, :, r, s] = pad[:, :, r : r + h, s : s + w]
+
+    return call, lambda: {"y": y.reshape(n, c * 9, h * w)}
+
+
+def dropout(a: Arrays, spec: dict[str, Any]) -> Any:
+    """Generator.random with out, compare, multiply"""
+    x, y, rng = a["x"], np.empty_like(a["x"]), np.random.default_rng(0)
+
+    def call() -> None:
+        rng.random(out=y, dtype=np.float32)
+        np.multiply(x, np.where(y < np.float32(0.5), np.float32(2), np.float32(0)), out=y)
+
+    return call, lambda: kept(x, y)
+
+
 def xent(a: Arrays, spec: dict[str, Any]) -> Any:
     """max, exp, sum: mean loss and its gradient"""
     x, labels, rows = a["x"], a["labels"], np.arange(len(a["x"]))
@@ -187,6 +212,6 @@ OPS: dict[str, Maker] = {
     make.__name__: make
     for make in (
         *(matmul, conv_fwd, conv_bwd_data, conv_bwd_weight, max_pool_fwd, max_pool_bwd),
-        *(avg_pool_fwd, avg_pool_bwd, xent, relu, tanh, sigmoid, exp, adam),
+        *(avg_pool_fwd, avg_pool_bwd, im2col, dropout, xent, relu, tanh, sigmoid, exp, adam),
     )
 }

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.baselines import Arrays, Maker
+from . import Arrays, Maker, kept
 
 aten = torch.ops.aten
 
@@ -84,6 +84,19 @@ def avg_pool_bwd(a: Arrays, spec: dict[str, Any]) -> Any:
     return _one(lambda: aten.avg_pool2d_backward(dy, x, *sizes), "dx")
 
 
+def im2col(a: Arrays, spec: dict[str, Any]) -> Any:
+    """aten.im2col"""
+    x = torch.from_numpy(a["x"])
+    return _one(lambda: aten.im2col(x, [3, 3], [1, 1], [1, 1], [1, 1]), "y")
+
+
+def dropout(a: Arrays, spec: dict[str, Any]) -> Any:
+    """aten.native_dropout"""
+    x = torch.from_numpy(a["x"])
+    call, result = _one(lambda: aten.native_dropout(x, 0.5, True)[0], "y")
+    return call, lambda: kept(a["x"], result()["y"])
+
+
 def xent(a: Arrays, spec: dict[str, Any]) -> Any:
     """log_softmax, nll_loss and their backward"""
     x, labels = torch.from_numpy(a["x"]), torch.from_numpy(a["labels"])
@@ -129,7 +142,7 @@ def _names(*makers: Maker) -> dict[str, Maker]:
 
 
 OPS: dict[str, Maker] = {
-    **_names(matmul, conv_fwd, conv_bwd_data, conv_bwd_weight, xent, relu, adam),
+    **_names(matmul, conv_fwd, conv_bwd_data, conv_bwd_weight, xent, relu, adam, im2col, dropout),
     **_names(max_pool_fwd, max_pool_bwd, avg_pool_fwd, avg_pool_bwd),
     "tanh": _elementwise(torch.tanh),
     "sigmoid": _elementwise(torch.sigmoid),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench import nets
-from bench.case import Case, Side, output_difference
-from bench.cases.train import torch_sides
+from .. import nets
+from ..case import Case, Side, output_difference
+from ..cases.train import torch_sides
 
 COMPILED = (
     Side("onnxruntime"),
@@ -16,7 +16,7 @@ COMPILED = (
 )
 
 
-def cases(quick: bool) -> Iterator[Case]:
+def cases(full: bool) -> Iterator[Case]:
     """All of this theme."""
     for name in nets.NETS:
         for size in (1, 128):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from bench.case import Case, Side, output_difference
+from ..case import Case, Side, output_difference
 
 NUMPY, NUMBA, TORCH = Side("numpy"), Side("numba"), Side("torch")
 EPS = float(np.finfo(np.float32).eps)
@@ -15,6 +15,7 @@ PRODUCTS = ((64, 64, 64), (128, 128, 784), (256, 256, 256), (1024, 1024, 1024))
 CONVOLUTIONS = ((128, 1, 28, 32), (128, 32, 14, 64), (128, 32, 32, 32), (128, 64, 16, 64))
 POOLED = (128, 32, 28, 28)
 LOGITS = ((128, 10), (4096, 1000))
+COLUMNS = (32, 32, 28, 28)
 ELEMENTS, PARAMETERS = 1 << 20, 421_642
 
 
@@ -26,6 +27,7 @@ def _case(
     flops: float = 0.0,
     extra: Callable[[np.random.Generator], dict[str, np.ndarray]] | None = None,
     peers: tuple[Side, ...] = (NUMPY, NUMBA, TORCH),
+    tolerance: float = 0.0,
 ) -> Case:
     """Normal arrays of these shapes. terms: of the longest sum, whose rounding walks at random."""
 
@@ -42,7 +44,7 @@ def _case(
         arrays=arrays,
         peers=peers,
         difference=output_difference,
-        tolerance=8 * EPS * math.sqrt(terms),
+        tolerance=tolerance or 8 * EPS * math.sqrt(terms),
         flops=flops,
         unit="call",
     )
@@ -63,7 +65,7 @@ def _distinct(rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {"x": x.reshape(POOLED) - x.size / 2}
 
 
-def cases(quick: bool) -> Iterator[Case]:
+def cases(full: bool) -> Iterator[Case]:
     """All of this theme."""
     for m, n, k in PRODUCTS:
         shapes: dict[str, tuple[int, ...]] = {"a": (m, k), "b": (k, n)}
@@ -74,6 +76,7 @@ def cases(quick: bool) -> Iterator[Case]:
     for op in ("max_pool_fwd", "max_pool_bwd", "avg_pool_fwd", "avg_pool_bwd"):
         shapes = {"x": POOLED, "dy": (n, c, h // 2, w // 2)}
         yield _case(f"{op} {n}x{c}x{h}x{w}", op, shapes, extra=_distinct)
+    yield _case("im2col 3x3 {}x{}x{}x{}".format(*COLUMNS), "im2col", {"x": COLUMNS})
     for rows, classes in LOGITS:
 
         def labels(
@@ -85,4 +88,6 @@ def cases(quick: bool) -> Iterator[Case]:
         yield _case(f"cross_entropy {rows}x{classes}", "xent", shapes, classes, extra=labels)
     for op in ("relu", "tanh", "sigmoid", "exp"):
         yield _case(f"{op} {ELEMENTS:,}", op, {"x": (ELEMENTS,)})
+    # Each library draws in its own way: compared are the factor and the share of what is kept.
+    yield _case(f"dropout {ELEMENTS:,}", "dropout", {"x": (ELEMENTS,)}, tolerance=0.01)
     yield _case(f"adam {PARAMETERS:,}", "adam", {"g": (PARAMETERS,), "w": (PARAMETERS,)})

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bench import nets
-from bench.case import CHECK_STEPS, Case, Side, update_difference
+from .. import nets
+from ..case import CHECK_STEPS, Case, Side, update_difference
 
 TORCH = tuple(
     Side("torch", layout, {"layout": layout}) for layout in ("contiguous", "channels_last")
@@ -100,9 +100,9 @@ def epoch_case(rows: int, size: int = 128) -> Case:
     )
 
 
-def cases(quick: bool) -> Iterator[Case]:
+def cases(full: bool) -> Iterator[Case]:
     """All of this theme."""
     for name, size in STEPS:
         yield step_case(name, size)
     yield fit_case("mlp-4-32-3", 32, steps=1000)
-    yield epoch_case(6_400 if quick else 60_000)
+    yield epoch_case(60_000 if full else 6_400)

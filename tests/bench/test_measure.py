@@ -5,7 +5,7 @@ import pytest
 
 from bench.case import Case, Side, output_difference, update_difference
 from bench.machine import Limits, Machine
-from bench.measure import QUICK, run_case
+from bench.measure import EFFORTS, run_case
 from bench.report import table
 from bench.workers import NotRun
 
@@ -58,7 +58,7 @@ def result():
         difference=output_difference,
         tolerance=1e-3,
     )
-    return run_case(case, FakeWorkers(), QUICK, lambda text: None)
+    return run_case(case, FakeWorkers(), EFFORTS["quick"], lambda text: None)
 
 
 def test_ratio_is_peer_over_fastnn(result):
@@ -80,7 +80,7 @@ def test_missing_peer_is_not_run(result):
 
 def test_without_fastnn_nothing_ran(result, monkeypatch):
     monkeypatch.delitem(FakeWorkers.made, "fastnn")
-    again = run_case(result.case, FakeWorkers(), QUICK, lambda text: None)
+    again = run_case(result.case, FakeWorkers(), EFFORTS["quick"], lambda text: None)
     assert not again.ran and not any(row.ran for row in again.rows)
 
 

@@ -1,0 +1,141 @@
+"""fastnn alone, in this process: memory-bound kernels against copies, one thread against several."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+import fastnn as fn
+from fastnn import _core
+
+from .adapters.fastnn import KINDS
+from .case import Case
+from .cases import bandwidth
+from .machine import copy_rate
+from .report import duration
+
+Run = Callable[[int], object]
+SIZES = {"cache": 256 << 10, "memory": 64 << 20}  # bytes moved
+SLICE, ROUNDS = 0.004, 15
+
+
+@dataclass(frozen=True)
+class Share:
+    """A kernel's bandwidth: GB/s read and written, and what a copy moves of the same size."""
+
+    name: str
+    where: str
+    threads: int
+    gbs: float
+    copy: float
+
+    @property
+    def share(self) -> float:
+        """Of the copy's bandwidth."""
+        return self.gbs / self.copy
+
+    def __str__(self) -> str:
+        low = "  <" if self.share < 0.8 else ""
+        threads = f"{self.threads} thread{'s'[: self.threads > 1]}"
+        rate = f"{self.gbs:7.1f} GB/s {self.share:7.0%} of a copy's"
+        return f"{self.name:<34}{self.where:<8}{threads:<10}{rate}{low}"
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {**asdict(self), "share": self.share}
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Median seconds of one step with one thread and with several, and the median of the rounds'
+    ratios."""
+
+    theme: str
+    name: str
+    one: float
+    several: float
+    speedup: float
+
+    def __str__(self) -> str:
+        low = "  <" if self.speedup < 0.97 else ""
+        times = f"{duration(self.one):>9} {duration(self.several):>9}"
+        return f"{self.theme:<8} {self.name:<40}{times} {self.speedup:6.2f}x{low}"
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+
+def interleaved(runs: list[Run], rounds: int = ROUNDS, target: float = SLICE) -> np.ndarray:
+    """Seconds of one iteration, [round, run]: the runs take turns, `target` seconds each."""
+    counts = [_count(run, target) for run in runs]
+    seconds = np.empty((rounds, len(runs)))
+    for r in range(rounds):
+        for i, (run, n) in enumerate(zip(runs, counts, strict=True)):
+            run(max(1, n // 10))
+            start = time.perf_counter()
+            run(n)
+            seconds[r, i] = (time.perf_counter() - start) / n
+    return seconds
+
+
+def _count(run: Run, target: float) -> int:
+    n, taken = 1, 0.0
+    run(1)
+    while True:
+        start = time.perf_counter()
+        run(n)
+        taken = time.perf_counter() - start
+        if taken >= target / 2:
+            return max(1, round(n * target / taken))
+        n = int(n * min(10.0, target / max(taken, 1e-9))) + 1
+
+
+def _program(made: bandwidth.Pass) -> Run:
+    """A program of this one call: iterations cost no Python."""
+    program = _core.Program(32, _core.Memory(0))
+    arrays, fields = [], dict(made.fields)
+    for name, value in made.fields.items():
+        if isinstance(value, np.ndarray):
+            fields[name] = (program.array_space(value.nbytes, value.dtype), 0)
+            arrays.append(value)
+    program.add(made.kernel, fields)
+    given = tuple(arrays)
+    return lambda n: program.run(given, n)
+
+
+def with_threads(run: Run, threads: int) -> Run:
+    """The run with that many threads."""
+
+    def go(n: int) -> None:
+        fn.set_num_threads(threads)
+        run(n)
+
+    return go
+
+
+def shares(threads: int, wanted: Callable[[str], bool]) -> Iterator[Share]:
+    """The wanted memory-bound kernels' best with one thread and with `threads`, and a copy's."""
+    counts = sorted({1, threads})
+    copies = {(s, n): copy_rate(SIZES[s], n) for s in SIZES for n in counts}
+    for kernel in filter(lambda k: wanted(k.name), bandwidth.kernels()):
+        for where, nbytes in SIZES.items():
+            made = kernel.of_bytes(nbytes)
+            run = _program(made)
+            best = interleaved([with_threads(run, n) for n in counts]).min(0)
+            for n, seconds in zip(counts, best, strict=True):
+                gbs = made.moved / seconds / 1e9
+                yield Share(kernel.name, where, n, gbs, copies[where, n])
+
+
+def scaling(cases: list[Case], threads: int) -> Iterator[Scaling]:
+    """The cases' steps with one thread and with `threads`, in turns."""
+    for case in cases:
+        run = KINDS[case.kind](dict(case.spec), case.arrays()).run
+        seconds = interleaved([with_threads(run, n) for n in (1, threads)])
+        one, several = np.median(seconds, 0) / case.steps
+        speedup = float(np.median(seconds[:, 0] / seconds[:, 1]))
+        yield Scaling(case.theme, case.name, float(one), float(several), speedup)

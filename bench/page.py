@@ -1,0 +1,122 @@
+"""docs/performance.md, written from the JSON of the themes that were run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .machine import Limits, Machine
+from .report import duration
+
+TITLES = {
+    "kernels": "Kernels",
+    "train": "Training steps",
+    "infer": "Inference",
+    "bandwidth": "Memory-bound kernels",
+    "scaling": "Threads",
+}
+HOW = """# Performance
+
+Written by `make bench` and then `make performance`, from what the benchmarks measured; not by hand.
+
+## How it is measured
+
+- **Same result first.** Both sides get the same weights and data; outputs, or the losses and all
+  updated weights of two steps, must agree within a bound derived from float32's rounding and the
+  lengths of the sums. A side that differs shows WRONG RESULT and no figure; one that is not
+  installed, `not run`.
+- **In turns.** Each library works in a process of its own, with the same number of threads on the
+  same cores. After a warm-up the sides take turns, A B C A B C, and a turn begins once nobody else's
+  thread pool spins. Each round gives one ratio; the tables give the median: `2.00x` took twice
+  fastnn's time. The JSON has every round's seconds.
+- **As a good user would write it.** PyTorch eager with its fused optimizer, in both memory layouts;
+  JAX under `jit` with donated buffers; TensorFlow as a graph and through XLA; ONNX Runtime for
+  inference; Numba with `parallel=True` loops over channels-last arrays; NumPy with outputs given.
+- **Limits of the same run.** The FMA rate of registers alone, and copies within L2 and from memory,
+  are measured in the same run. GFLOP/s count two operations for a multiply-add of the plain
+  algorithm, so that Winograd convolutions may pass 100 % of the peak.
+- **Bandwidth** counts the bytes that a kernel has to read and write (batch norm reads its input
+  twice) and compares them with a copy that moves as many, by as many threads: 256 KB, which stay in
+  L2, and 64 MB. Best of 15 turns on either side.
+- **Threads**: fastnn with one thread and with several, in turns in one process; the median of the
+  rounds' ratios.
+"""
+
+
+def page(folder: Path) -> str:
+    """The page, with a section for each theme whose results are in the folder."""
+    parts = [HOW]
+    for theme, title in TITLES.items():
+        path = folder / f"{theme}.json"
+        if path.exists():
+            content = json.loads(path.read_text())
+            parts.append(f"## {title}\n\n{_facts(content)}\n\n{SECTIONS[theme](content['rows'])}\n")
+    if len(parts) == 1:
+        raise SystemExit(f"no results in {folder}: run some benchmarks first")
+    return "\n".join(parts)
+
+
+def _facts(content: dict[str, Any]) -> str:
+    found = content["machine"]
+    limits = {int(n): Limits(**v) for n, v in found["limits"].items()}
+    machine = Machine(**{**found, "limits": limits})
+    versions = ", ".join(f"{k} {v}" for k, v in content["versions"].items())
+    lines = [f"{content['date']}: {machine}".replace("\n", "  \n"), versions]
+    return "  \n".join(lines) + "."
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _side_by_side(rows: list[dict[str, Any]]) -> str:
+    found = [s["side"] for r in rows for s in r["sides"][1:]]
+    peers = sorted(set(found), key=found.index)
+    lines = [_case_line(r, peers) for r in rows]
+    return _table(("case", "fastnn", "of peak", *peers), lines)
+
+
+def _case_line(row: dict[str, Any], peers: list[str]) -> list[str]:
+    ours, *theirs = row["sides"]
+    cells = {s["side"]: _ratio(s) for s in theirs}
+    peak = f"{ours['share']:.0%}" if ours.get("share") else ""
+    time = duration(ours["median"]) if ours["ran"] else ours["reason"]
+    return [row["name"], time, peak, *(cells.get(p, "") for p in peers)]
+
+
+def _ratio(side: dict[str, Any]) -> str:
+    if side["ran"]:
+        return f"{side['ratio']['median']:.2f}x"
+    return "WRONG RESULT" if side["reason"].startswith("WRONG") else "not run"
+
+
+def _bandwidth(rows: list[dict[str, Any]]) -> str:
+    columns = sorted({(r["where"], r["threads"]) for r in rows})
+    cells = {(r["name"], r["where"], r["threads"]): f"{r['share']:.2f}" for r in rows}
+    copies = {(r["where"], r["threads"]): f"{r['copy']:.0f} GB/s" for r in rows}
+    names = dict.fromkeys(r["name"] for r in rows)
+    head = [f"{where}, {n} thread{'s'[: n > 1]}" for where, n in columns]
+    lines = [[name, *(cells.get((name, *c), "") for c in columns)] for name in names]
+    return _table(["share of a copy", *head], [["a copy", *map(copies.get, columns)], *lines])
+
+
+def _scaling(rows: list[dict[str, Any]]) -> str:
+    return _table(
+        ("case", "one thread", "several", "speedup"),
+        (
+            [f"{r['theme']}: {r['name']}", *times, f"{r['speedup']:.2f}x"]
+            for r in rows
+            for times in [(duration(r["one"]), duration(r["several"]))]
+        ),
+    )
+
+
+SECTIONS = {
+    **dict.fromkeys(("kernels", "train", "infer"), _side_by_side),
+    "bandwidth": _bandwidth,
+    "scaling": _scaling,
+}

@@ -1,0 +1,52 @@
+"""What fastnn is timed at by itself: the kernels run, and the bytes counted are those they move."""
+
+import numpy as np
+import pytest
+
+from bench import alone
+from bench.__main__ import main
+from bench.cases import bandwidth
+from fastnn import _core
+
+KERNELS = {k.name: k for k in bandwidth.kernels()}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernel_runs(name):
+    made = KERNELS[name].of_bytes(1 << 14)
+    assert 0.5 < made.moved / (1 << 14) < 4  # images come whole
+    assert (alone.interleaved([alone._program(made)], rounds=1, target=1e-5) > 0).all()
+
+
+def test_moved_bytes():
+    n = 100
+    assert KERNELS["relu"].make(n).moved == 4 * 2 * n
+    assert KERNELS["Adam"].make(n).moved == 4 * (1 + 2 * 3) * n  # g; w, m and v both ways
+    assert KERNELS["batch norm forward"].make(n).moved == 4 * 3 * 64 * n
+
+
+def test_peak_copy_copies_every_part():
+    x, y = np.arange(1000, dtype=np.uint8), np.zeros(1000, np.uint8)
+    _core.call("peak_copy", 32, x=x, y=y, bytes=999, part=100, rounds=2)
+    np.testing.assert_array_equal(y[:999], x[:999])
+    assert y[999] == 0
+
+
+def test_peak_fma_counts():
+    one, two = np.zeros(1), np.zeros(1)
+    _core.call("peak_fma", 32, y=one, rounds=1)
+    _core.call("peak_fma", 64, y=two, rounds=4)
+    assert one[0] > 0 and two[0] == 2 * one[0]  # half the lanes, four times the rounds
+
+
+def test_a_run_without_a_benchmark_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.__main__.measure", lambda isa, threads: "machine")
+    assert main(["bandwidth", "--only", "no such", "--out", str(tmp_path)]) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", [["kernel"], ["--threads", "0"], ["--effort", "some"]])
+def test_wrong_arguments(wrong, capsys):
+    with pytest.raises(SystemExit):
+        main(wrong)
+    assert "expected" in (said := capsys.readouterr().err) or "invalid choice" in said
