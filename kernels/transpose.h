@@ -43,6 +43,17 @@ FNN_INLINE void v_transpose(V t[VL]) {
     }
 }
 
+/* The sum of each vector's lanes: lane i of the result is that of t[i]. Changes t. */
+FNN_INLINE V v_sums(V t[VL]) {
+#pragma GCC unroll 4
+    for (int half = VL / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+        for (int i = 0; i < half; i++)
+            t[i] = __builtin_shufflevector(t[i], t[i + half], FNN_ZIP_LOW) +
+                   __builtin_shufflevector(t[i], t[i + half], FNN_ZIP_HIGH);
+    return t[0];
+}
+
 /* y[j, i] = x[i, j] for i < rows and j < columns, each 1..VL; strides in elements between rows. */
 FNN_INLINE void v_transpose_block(const T *x, int64_t xs, int64_t rows, T *y, int64_t ys,
                                   int64_t columns) {
