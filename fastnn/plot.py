@@ -34,10 +34,11 @@ def confusion_matrix(matrix: Any, classes: Sequence[str] | None = None, path: An
     if len(names) != n:
         raise ValueError(f"classes: expected {n} names, got {len(names)}")
     side = max(3.2, 0.45 * n + 1.4)
-    figure = new_figure(side, side)
+    figure = new_figure(side + 0.6, side)
     axis = figure.subplots()
     part = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    axis.imshow(part, cmap="Blues", vmin=0, vmax=1)
+    image = axis.imshow(part, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, label="part of the true class", shrink=0.8)
     for row, column in zip(*np.nonzero(counts), strict=True):
         colour = "white" if part[row, column] > 0.5 else "black"
         text = f"{counts[row, column]:g}"
@@ -59,11 +60,11 @@ def filters(layer: Any, path: Any = None) -> Any:
         raise ValueError(f"layer: expected a module with a weight (O, I, kH, kW), got {layer!r}")
     tiles = weight.mean(1)
     largest = max(float(np.abs(tiles).max()), 1e-12)
-    return save(_grid(list(tiles), cmap="RdBu_r", vmin=-largest, vmax=largest), path)
+    return save(_grid(tiles, bar="weight", cmap="RdBu_r", vmin=-largest, vmax=largest), path)
 
 
 def feature_maps(model: Module, x: Any, layer: Module | str, path: Any = None) -> Any:
-    """What each channel of a layer shows for one image, in inference mode.
+    """What each channel of a layer shows for one image, in inference mode, on one scale.
 
     x (C, H, W); layer: a module inside the model or its name, whose output is (1, channels, h, w).
     ValueError for another.
@@ -75,7 +76,8 @@ def feature_maps(model: Module, x: Any, layer: Module | str, path: Any = None) -
     maps = _output_of(model, module, image)
     if maps.ndim != 4:
         raise ValueError(f"layer: expected an output (1, C, h, w), got {maps.shape}")
-    return save(_grid(list(maps[0]), cmap="viridis"), path)
+    scale = {"vmin": float(maps.min()), "vmax": float(maps.max())}
+    return save(_grid(maps[0], bar="activation", cmap="viridis", **scale), path)
 
 
 def mistakes(
@@ -89,7 +91,8 @@ def mistakes(
     """The images that were most confidently taken for another class, the worst first.
 
     x (N, C, H, W) with 1 or 3 channels; y (N,) labels; scores (N, classes), logits or probabilities;
-    confidence is the softmax of the scores. ValueError for shapes that do not fit.
+    confidence is the softmax of the scores. Above each: the class that it was taken for and the
+    confidence, then its own. ValueError for shapes that do not fit.
     """
     x, y, scores = as_array("x", x), as_array("y", y), as_array("scores", scores)
     if x.ndim != 4 or x.shape[1] not in (1, 3):
@@ -102,24 +105,33 @@ def mistakes(
     wrong = np.flatnonzero(guess != y)
     worst = wrong[np.argsort(-sure[wrong], kind="stable")][:count]
     names = [str(c) for c in (range(scores.shape[1]) if classes is None else classes)]
-    titles = [f"{names[guess[i]]}, is {names[int(y[i])]}\n{sure[i]:.0%}" for i in worst]
+    titles = [f"{names[guess[i]]} ({sure[i]:.0%})\nis {names[int(y[i])]}" for i in worst]
     span = float(x.max() - x.min()) or 1.0
     tiles = [((x[i] - x.min()) / span).transpose(1, 2, 0).squeeze() for i in worst]
     return save(_grid(tiles, titles, cmap="gray", vmin=0, vmax=1), path)
 
 
-def _grid(tiles: list[Array], titles: Sequence[str] = (), **colours: Any) -> Any:
-    """Images side by side, in a grid about twice as wide as high."""
+def _grid(
+    tiles: Sequence[Array], titles: Sequence[str] = (), bar: str = "", **colours: Any
+) -> Any:
+    """Images side by side, in a grid about twice as wide as high.
+
+    bar: what the colours mean; the tiles are numbered then, and share one scale.
+    """
+    titles = titles or [str(i) for i in range(len(tiles))]
     columns = max(1, min(len(tiles), int(np.ceil(np.sqrt(2 * len(tiles))))))
     rows = max(1, -(-len(tiles) // columns))
-    figure = new_figure(1.1 * columns, (1.5 if titles else 1.1) * rows)
-    axes = figure.subplots(rows, columns, squeeze=False).flat
-    for i, axis in enumerate(axes):
+    lines = max((title.count("\n") + 1 for title in titles), default=0)
+    figure = new_figure(1.1 * columns + (0.9 if bar else 0), (1.1 + 0.2 * lines) * rows)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
         axis.set_axis_off()
-        if i < len(tiles):
-            axis.imshow(tiles[i], **colours)
-        if i < len(titles):
-            axis.set_title(titles[i], fontsize=8)
+    image = None
+    for axis, tile, title in zip(axes.flat, tiles, titles, strict=False):
+        image = axis.imshow(tile, **colours)
+        axis.set_title(title, fontsize=8)
+    if bar and image is not None:
+        figure.colorbar(image, ax=axes, label=bar, shrink=0.8)
     return figure
 
 

@@ -25,7 +25,8 @@ def shown(figure):
 def test_confusion_matrix_shows_counts_and_parts(tmp_path):
     counts = np.array([[8, 2], [0, 0]])
     figure = plot.confusion_matrix(counts, ["cat", "dog"], tmp_path / "c.png")
-    (axis,) = figure.axes
+    axis, bar = figure.axes
+    assert bar.get_ylabel() == "part of the true class"
     assert [t.get_text() for t in axis.texts] == ["8", "2"]
     assert [t.get_text() for t in axis.get_yticklabels()] == ["cat", "dog"]
     np.testing.assert_allclose(shown(figure)[0], [[0.8, 0.2], [0, 0]])
@@ -49,7 +50,7 @@ def test_mistakes_come_with_the_most_confident_first():
     scores = np.log([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.05, 0.95]])
     figure = plot.mistakes(x, np.array([1, 1, 0, 0]), scores, ["a", "b"])
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
-    assert titles == ["b, is a\n95%", "a, is b\n90%", "b, is a\n60%"]
+    assert titles == ["b (95%)\nis a", "a (90%)\nis b", "b (60%)\nis a"]
     assert [tile.flat[0] for tile in shown(figure)] == [1.0, 0.0, 2 / 3]
 
 

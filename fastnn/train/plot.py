@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 def plot_history(history: History, path: Any = None) -> Any:
     """One panel for each quantity, training and validation in one; ImportError names the extra."""
     names = [n for n in history if not n.startswith("val_") and is_number(history[n][0])]
-    figure = new_figure(5 * max(1, len(names)), 3.6)
-    for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+    columns = max(1, min(3, len(names)))
+    rows = max(1, -(-len(names) // columns))
+    figure = new_figure(5 * columns, 3.6 * rows)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes[len(names) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes, names, strict=False):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
             if key in history:
                 epochs = range(1, len(history[key]) + 1)
@@ -33,8 +38,12 @@ def plot_rates(curve: LRCurve, path: Any = None) -> Any:
     axis = figure.subplots()
     axis.plot(curve.lr, curve.loss, alpha=0.3, label="loss")
     axis.plot(curve.lr, curve.mean, label="running mean")
-    axis.axvline(curve.suggestion, linestyle="--", label=f"suggestion {curve.suggestion:.2g}")
+    label = f"suggestion {curve.suggestion:.2g}"
+    axis.axvline(curve.suggestion, linestyle="--", color="black", label=label)
+    lowest, highest = float(curve.mean.min()), float(curve.mean.max())
+    room = 0.3 * (highest - lowest) or 1.0  # single losses may lie far above
     axis.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    axis.set_ylim(min(lowest, float(curve.loss.min())) - room / 6, highest + room)
     axis.grid(alpha=0.3)
     axis.legend()
     return save(figure, path)
