@@ -25,8 +25,9 @@ from fastnn.ops.activation import (
 from fastnn.ops.argmax import argmax, argmin
 from fastnn.ops.compare import equal, greater, greater_equal, less, less_equal, not_equal, where
 from fastnn.ops.conv import conv2d
-from fastnn.ops.conv_more import conv1d, conv_transpose1d, conv_transpose2d
-from fastnn.ops.cross_entropy import cross_entropy, multi_margin_loss, nll_loss
+from fastnn.ops.conv1d import conv1d
+from fastnn.ops.conv_transpose import conv_transpose1d, conv_transpose2d
+from fastnn.ops.cross_entropy import cross_entropy
 from fastnn.ops.custom import custom_op
 from fastnn.ops.elementwise import (
     abs,
@@ -66,17 +67,23 @@ from fastnn.ops.loss import (
     smooth_l1_loss,
     xlogy,
 )
+from fastnn.ops.lp_pool import lp_pool2d
 from fastnn.ops.matmul import linear, matmul
+from fastnn.ops.nll import multi_margin_loss, nll_loss
 from fastnn.ops.norm import batch_norm
 from fastnn.ops.pad import pad
-from fastnn.ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d, min_pool2d
-from fastnn.ops.pool_more import (
+from fastnn.ops.pool import (
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
+    avg_pool2d,
+    max_pool2d,
+    min_pool2d,
+)
+from fastnn.ops.pool1d import (
     adaptive_avg_pool1d,
     adaptive_max_pool1d,
-    adaptive_max_pool2d,
     avg_pool1d,
     lp_pool1d,
-    lp_pool2d,
     max_pool1d,
     min_pool1d,
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastnn.graph import Array, Node, Value, apply
+from fastnn.ops.layer_norm import Normalisation
 from fastnn.ops.op import Example, Op, Spec, check_float, register
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _column(v: Array, x: Array) -> Array:
 
 
 @register
-class GroupNorm(Grouped):
+class GroupNorm(Grouped, Normalisation):
     """y, and mean and 1 / sqrt(variance + eps) of each sample's groups (N, groups)."""
 
     name = "group_norm"
@@ -60,15 +61,8 @@ class GroupNorm(Grouped):
         dtype = check_float(self.name, x=x, weight=gamma, bias=beta)
         return [(x.shape, dtype), *[((x.shape[0], self.groups), dtype)] * 2]
 
-    def grad(self, node: Node, *douts: Value | None) -> Sequence[Value | None]:
-        x, gamma, beta = (*node.inputs, None, None)[:3]
-        if any(d is not None for d in douts[1:]):
-            raise NotImplementedError("group_norm: no gradient flows through the statistics")
-        _, mean, rstd = node.outputs
-        op = GroupNormGrad(groups=self.groups)
-        dx, dgamma, dbeta = apply(op, x, douts[0], mean, rstd, gamma)
-        grads = [dx, None if gamma is None else dgamma, None if beta is None else dbeta]
-        return grads[: len(node.inputs)]
+    def backward(self) -> Op:
+        return GroupNormGrad(groups=self.groups)
 
     def lower(self, node: Node, b: Builder) -> None:
         x, gamma, beta = (*node.inputs, None, None)[:3]

@@ -16,8 +16,25 @@ if TYPE_CHECKING:
     from fastnn.plan.builder import Builder
 
 
+class Normalisation(Op):
+    """Base of the norms from x, gamma and beta (None where they are missing) to y, mean and rstd."""
+
+    def backward(self) -> Op:
+        """The op from x, dy, mean, rstd and gamma to dx, dgamma and dbeta."""
+        raise NotImplementedError
+
+    def grad(self, node: Node, *douts: Value | None) -> Sequence[Value | None]:
+        x, gamma, beta = (*node.inputs, None, None)[:3]
+        if any(d is not None for d in douts[1:]):
+            raise NotImplementedError(f"{self.name}: no gradient flows through the statistics")
+        _, mean, rstd = node.outputs
+        dx, dgamma, dbeta = apply(self.backward(), x, douts[0], mean, rstd, gamma)
+        grads = [dx, None if gamma is None else dgamma, None if beta is None else dbeta]
+        return grads[: len(node.inputs)]
+
+
 @register
-class LayerNorm(Op):
+class LayerNorm(Normalisation):
     """y, mean and 1 / sqrt(variance + eps) of each row of x (n, c); gamma, beta (c,).
 
     rms: without the mean, which then counts as 0.
@@ -31,15 +48,8 @@ class LayerNorm(Op):
         dtype = check_float(self.name, x=x, weight=gamma, bias=beta)
         return [(x.shape, dtype), *[(x.shape[:1], dtype)] * 2]
 
-    def grad(self, node: Node, *douts: Value | None) -> Sequence[Value | None]:
-        x, gamma, beta = (*node.inputs, None, None)[:3]
-        if any(d is not None for d in douts[1:]):
-            raise NotImplementedError("layer_norm: no gradient flows through the statistics")
-        _, mean, rstd = node.outputs
-        op = LayerNormGrad(rms=self.rms)
-        dx, dgamma, dbeta = apply(op, x, douts[0], mean, rstd, gamma)
-        grads = [dx, None if gamma is None else dgamma, None if beta is None else dbeta]
-        return grads[: len(node.inputs)]
+    def backward(self) -> Op:
+        return LayerNormGrad(rms=self.rms)
 
     def lower(self, node: Node, b: Builder) -> None:
         x, gamma, beta = (*node.inputs, None, None)[:3]

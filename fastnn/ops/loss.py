@@ -9,9 +9,9 @@ import numpy as np
 from fastnn.graph import apply
 from fastnn.ops import elementwise as ew
 from fastnn.ops.activation import Huber, softplus
-from fastnn.ops.cross_entropy import as_weight, check_reduction, reduce_loss
 from fastnn.ops.op import broadcast
 from fastnn.ops.reduce import sum
+from fastnn.ops.reduction import as_weight, check_reduction, reduce_loss
 
 EPS = 1e-12  # added to squared lengths, as PyTorch does
 

@@ -278,5 +278,17 @@ def adaptive_avg_pool2d(x: Any, output_size: int | Pair) -> Any:
     Window i spans floor(i H / h) to ceil((i + 1) H / h), as torch.nn.functional's. (1, 1) is global
     average pooling.
     """
-    size = pair("adaptive_avg_pool2d", "output_size", output_size, 1)
-    return apply(Pool(mode="avg", adaptive=size), x)
+    return _adaptive("avg", x, output_size)
+
+
+def adaptive_max_pool2d(x: Any, output_size: int | Pair) -> Any:
+    """Maxima of windows that cut x (N, C, H, W) into output_size rows and columns.
+
+    The windows are adaptive_avg_pool2d's; (1, 1) is global max pooling.
+    """
+    return _adaptive("max", x, output_size)[0]
+
+
+def _adaptive(mode: str, x: Any, output_size: int | Pair) -> Any:
+    size = pair(f"adaptive_{mode}_pool2d", "output_size", output_size, 1)
+    return apply(Pool(mode=mode, adaptive=size), x)
