@@ -38,20 +38,20 @@ class Linear(Module):
 
 
 class Flatten(Module):
-    """Merge all dimensions from `start_dim` on; the batch is kept by default."""
+    """Merge the dimensions from start_dim to end_dim: all but the batch, by default."""
 
-    def __init__(self, start_dim: int = 1) -> None:
-        self.start_dim = start_dim
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        self.start_dim, self.end_dim = start_dim, end_dim
 
     def forward(self, x: Any) -> Any:
-        return ops.flatten(x, self.start_dim)
+        return ops.flatten(x, self.start_dim, self.end_dim)
 
     def extra_repr(self) -> str:
-        return f"start_dim={self.start_dim}"
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
 
 
 class _Dropout(Module):
-    function: ClassVar[Any]
+    _function: ClassVar[Any]
 
     def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p <= 1:
@@ -59,7 +59,7 @@ class _Dropout(Module):
         self.p = float(p)
 
     def forward(self, x: Any) -> Any:
-        return type(self).function(x, self.p, self.training)
+        return type(self)._function(x, self.p, self.training)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
@@ -68,13 +68,13 @@ class _Dropout(Module):
 class Dropout(_Dropout):
     """In training, zero each element with probability p and scale the others by 1 / (1 - p)."""
 
-    function = staticmethod(ops.dropout)
+    _function = staticmethod(ops.dropout)
 
 
 class Dropout2d(_Dropout):
     """In training, zero each channel (N, C, ...) with probability p and scale the others."""
 
-    function = staticmethod(ops.dropout2d)
+    _function = staticmethod(ops.dropout2d)
 
 
 class Identity(Module):

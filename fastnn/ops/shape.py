@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -128,9 +129,22 @@ def reshape(x: Any, *shape: Any) -> Any:
     return apply(Reshape(shape=tuple(int(n) for n in sizes)), x)
 
 
-def flatten(x: Any, start_dim: int = 1) -> Any:
-    """Merge the dimensions from `start_dim` on into one; the batch is kept by default."""
-    return reshape(x, (*x.shape[:start_dim], -1))
+def flatten(x: Any, start_dim: int = 1, end_dim: int = -1) -> Any:
+    """Merge the dimensions from start_dim to end_dim into one; the batch is kept by default.
+
+    Raises ValueError for dimensions that x does not have, or in the wrong order.
+    """
+    n = len(x.shape)
+    if not n:
+        return reshape(x, (1,))
+    for name, d in (("start_dim", start_dim), ("end_dim", end_dim)):
+        if not -n <= d < n:
+            raise ValueError(f"flatten: {name}: {d} lies outside shape {tuple(x.shape)}")
+    first, last = start_dim % n, end_dim % n
+    if first > last:
+        raise ValueError(f"flatten: end_dim: {end_dim} comes before start_dim {start_dim}")
+    merged = math.prod(x.shape[first : last + 1])
+    return reshape(x, (*x.shape[:first], merged, *x.shape[last + 1 :]))
 
 
 def permute(x: Any, dims: Sequence[int]) -> Any:
