@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from fastnn.ops.op import Op
 
-Shape: TypeAlias = "tuple[int, ...]"
-Array: TypeAlias = "np.ndarray[Any, Any]"
+Shape: TypeAlias = tuple[int, ...]
+Array: TypeAlias = np.ndarray[Any, Any]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 ALIGNMENT = 64  # bytes; every storage starts on a cache line

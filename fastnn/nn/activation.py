@@ -12,17 +12,17 @@ from fastnn.nn.module import Module, Parameter, value
 
 
 class Elementwise(Module):
-    """Base of the activations: `function` of x and of the module's numbers, which it checks."""
+    """Base of the activations: `_function` of x and of the module's numbers, which it checks."""
 
-    function: ClassVar[Callable[..., Any]]
+    _function: ClassVar[Callable[..., Any]]
 
     def __init__(self, **numbers: Any) -> None:
-        type(self).function(np.zeros(1, np.float32), **numbers)
+        type(self)._function(np.zeros(1, np.float32), **numbers)
         self._names = tuple(numbers)
         vars(self).update(numbers)
 
     def forward(self, x: Any) -> Any:
-        return type(self).function(x, **{name: getattr(self, name) for name in self._names})
+        return type(self)._function(x, **{name: getattr(self, name) for name in self._names})
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self, name)}" for name in self._names)
@@ -31,7 +31,7 @@ class Elementwise(Module):
 class Threshold(Elementwise):
     """x where it is larger than `threshold`, else `value`."""
 
-    function = staticmethod(ops.threshold)
+    _function = staticmethod(ops.threshold)
 
     def __init__(self, threshold: float, value: float) -> None:
         super().__init__(threshold=threshold, value=value)
@@ -40,7 +40,7 @@ class Threshold(Elementwise):
 class Heaviside(Elementwise):
     """The threshold unit: 0 below 0, `values` at 0, 1 above; no gradient flows through it."""
 
-    function = staticmethod(ops.heaviside)
+    _function = staticmethod(ops.heaviside)
 
     def __init__(self, values: float = 1.0) -> None:
         super().__init__(values=values)
@@ -49,31 +49,31 @@ class Heaviside(Elementwise):
 class Sigmoid(Elementwise):
     """1 / (1 + exp(-x))."""
 
-    function = staticmethod(ops.sigmoid)
+    _function = staticmethod(ops.sigmoid)
 
 
 class Tanh(Elementwise):
     """The hyperbolic tangent."""
 
-    function = staticmethod(ops.tanh)
+    _function = staticmethod(ops.tanh)
 
 
 class ReLU(Elementwise):
     """max(x, 0)."""
 
-    function = staticmethod(ops.relu)
+    _function = staticmethod(ops.relu)
 
 
 class ReLU6(Elementwise):
     """x limited to 0..6."""
 
-    function = staticmethod(ops.relu6)
+    _function = staticmethod(ops.relu6)
 
 
 class Hardtanh(Elementwise):
     """x limited to min_val..max_val."""
 
-    function = staticmethod(ops.hardtanh)
+    _function = staticmethod(ops.hardtanh)
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
         super().__init__(min_val=min_val, max_val=max_val)
@@ -82,7 +82,7 @@ class Hardtanh(Elementwise):
 class LeakyReLU(Elementwise):
     """x above 0, negative_slope * x below."""
 
-    function = staticmethod(ops.leaky_relu)
+    _function = staticmethod(ops.leaky_relu)
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__(negative_slope=negative_slope)
@@ -111,7 +111,7 @@ class PReLU(Module):
 class ELU(Elementwise):
     """x above 0, alpha * (exp(x) - 1) below. Clevert et al., 2015."""
 
-    function = staticmethod(ops.elu)
+    _function = staticmethod(ops.elu)
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__(alpha=alpha)
@@ -120,13 +120,13 @@ class ELU(Elementwise):
 class SELU(Elementwise):
     """ELU scaled to keep mean 0 and variance 1. Klambauer et al., 2017."""
 
-    function = staticmethod(ops.selu)
+    _function = staticmethod(ops.selu)
 
 
 class GELU(Elementwise):
     """x * Phi(x), by the error function, or by tanh with approximate="tanh"."""
 
-    function = staticmethod(ops.gelu)
+    _function = staticmethod(ops.gelu)
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__(approximate=approximate)
@@ -135,19 +135,19 @@ class GELU(Elementwise):
 class SiLU(Elementwise):
     """x * sigmoid(x), also called swish."""
 
-    function = staticmethod(ops.silu)
+    _function = staticmethod(ops.silu)
 
 
 class Mish(Elementwise):
     """x * tanh(softplus(x)). Misra, 2019."""
 
-    function = staticmethod(ops.mish)
+    _function = staticmethod(ops.mish)
 
 
 class Softplus(Elementwise):
     """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold."""
 
-    function = staticmethod(ops.softplus)
+    _function = staticmethod(ops.softplus)
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__(beta=beta, threshold=threshold)
@@ -156,25 +156,25 @@ class Softplus(Elementwise):
 class Softsign(Elementwise):
     """x / (1 + |x|)."""
 
-    function = staticmethod(ops.softsign)
+    _function = staticmethod(ops.softsign)
 
 
 class Hardsigmoid(Elementwise):
     """(x + 3) / 6 limited to 0..1."""
 
-    function = staticmethod(ops.hardsigmoid)
+    _function = staticmethod(ops.hardsigmoid)
 
 
 class Hardswish(Elementwise):
     """x * hardsigmoid(x). Howard et al., 2019."""
 
-    function = staticmethod(ops.hardswish)
+    _function = staticmethod(ops.hardswish)
 
 
 class Softmax(Elementwise):
     """exp(x) / sum(exp(x)) over `dim`, the last by default."""
 
-    function = staticmethod(ops.softmax)
+    _function = staticmethod(ops.softmax)
 
     def __init__(self, dim: int = -1) -> None:
         Module.__init__(self)
@@ -184,4 +184,4 @@ class Softmax(Elementwise):
 class LogSoftmax(Softmax):
     """x - log(sum(exp(x))) over `dim`, the last by default."""
 
-    function = staticmethod(ops.log_softmax)
+    _function = staticmethod(ops.log_softmax)

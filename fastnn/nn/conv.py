@@ -18,15 +18,15 @@ PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 class _Conv(Module):
-    """Arguments, weight and bias that all convolutions have; `dims` spatial dimensions.
+    """Arguments, weight and bias that all convolutions have; `_dims` spatial dimensions.
 
     The weight starts uniform in +-1/sqrt(its elements per output of the forward convolution), the
     bias as well. Raises ValueError or TypeError naming the argument that does not fit.
     """
 
-    dims: ClassVar[int]
+    _dims: ClassVar[int]
     transposed: ClassVar[bool] = False
-    function: ClassVar[Any]
+    _function: ClassVar[Any]
 
     def __init__(
         self,
@@ -54,17 +54,17 @@ class _Conv(Module):
         shape = (first, second // groups, *self.kernel_size)
         fan_in = math.prod(shape[1:])
         # Kernel positions outermost, outputs innermost: as the kernels read it.
-        order = (*range(2, 2 + self.dims), 1, 0)
+        order = (*range(2, 2 + self._dims), 1, 0)
         self.weight = Parameter(fan_in_uniform(shape, fan_in), order=order)
         self.bias = Parameter(fan_in_uniform((out_channels,), fan_in)) if bias else None
 
     def _sizes(self, name: str, size: Size, least: int = 1) -> tuple[int, ...]:
-        return int_tuple(type(self).__name__, name, size, least, self.dims)
+        return int_tuple(type(self).__name__, name, size, least, self._dims)
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]
         parts.append(f"stride={self.stride}")
-        zeros, ones = (0,) * self.dims, (1,) * self.dims
+        zeros, ones = (0,) * self._dims, (1,) * self._dims
         defaults = {"padding": zeros, "output_padding": zeros, "dilation": ones, "groups": 1}
         mine = {k: vars(self)[k] for k in defaults if k in vars(self)}
         parts += [f"{k}={v!r}" for k, v in mine.items() if v != defaults[k]]
@@ -107,7 +107,7 @@ class _Forward(_Conv):
         if self.padding_mode != "zeros" and padding != "valid":
             x, padding = ops.pad(x, self._sides(), self.padding_mode), 0
         weight, bias = value(self.weight), value(self.bias)
-        return type(self).function(
+        return type(self)._function(
             x, weight, bias, self.stride, padding, self.dilation, self.groups
         )
 
@@ -127,8 +127,8 @@ class Conv1d(_Forward):
     "same"; padding_mode: "zeros", "reflect", "replicate" or "circular".
     """
 
-    dims = 1
-    function = staticmethod(ops.conv1d)
+    _dims = 1
+    _function = staticmethod(ops.conv1d)
 
 
 class Conv2d(_Forward):
@@ -138,8 +138,8 @@ class Conv2d(_Forward):
     "valid" or "same"; padding_mode: "zeros", "reflect", "replicate" or "circular".
     """
 
-    dims = 2
-    function = staticmethod(ops.conv2d)
+    _dims = 2
+    _function = staticmethod(ops.conv2d)
 
 
 class _Transposed(_Conv):
@@ -164,7 +164,7 @@ class _Transposed(_Conv):
         self.output_padding = self._sizes("output_padding", output_padding, 0)
 
     def forward(self, x: Any) -> Any:
-        return type(self).function(
+        return type(self)._function(
             x,
             value(self.weight),
             value(self.bias),
@@ -183,8 +183,8 @@ class ConvTranspose1d(_Transposed):
     (L - 1) stride - 2 padding + dilation (k - 1) + output_padding + 1 long.
     """
 
-    dims = 1
-    function = staticmethod(ops.conv_transpose1d)
+    _dims = 1
+    _function = staticmethod(ops.conv_transpose1d)
 
 
 class ConvTranspose2d(_Transposed):
@@ -194,5 +194,5 @@ class ConvTranspose2d(_Transposed):
     (H - 1) stride - 2 padding + dilation (kH - 1) + output_padding + 1 rows, columns likewise.
     """
 
-    dims = 2
-    function = staticmethod(ops.conv_transpose2d)
+    _dims = 2
+    _function = staticmethod(ops.conv_transpose2d)

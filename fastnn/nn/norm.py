@@ -20,7 +20,7 @@ class _BatchNorm(Module):
     running = (1 - momentum) * running + momentum * batch, the variance unbiased, as in PyTorch.
     """
 
-    ndims: ClassVar[tuple[int, ...]]
+    _ndims: ClassVar[tuple[int, ...]]
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class _BatchNorm(Module):
         self.num_batches_tracked = Buffer(count) if track_running_stats else None
 
     def forward(self, x: Any) -> Any:
-        if x.ndim not in self.ndims:
+        if x.ndim not in self._ndims:
             raise ValueError(
-                f"{type(self).__name__}: x: expected {' or '.join(map(str, self.ndims))} "
+                f"{type(self).__name__}: x: expected {' or '.join(map(str, self._ndims))} "
                 f"dimensions, got {x.shape}"
             )
         weight, bias = value(self.weight), value(self.bias)
@@ -69,13 +69,13 @@ class _BatchNorm(Module):
 class BatchNorm2d(_BatchNorm):
     """Over images (N, C, H, W)."""
 
-    ndims = (4,)
+    _ndims = (4,)
 
 
 class BatchNorm1d(_BatchNorm):
     """Over rows (N, C) or sequences (N, C, L)."""
 
-    ndims = (2, 3)
+    _ndims = (2, 3)
 
 
 def _sizes(layer: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:

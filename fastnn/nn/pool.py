@@ -15,15 +15,15 @@ Size = int | Sequence[int]
 class _Pool(Module):
     """Windows of kernel_size every `stride` elements, kernel_size by default."""
 
-    dims: ClassVar[int]
-    function: ClassVar[Any]
+    _dims: ClassVar[int]
+    _function: ClassVar[Any]
 
     def __init__(self, kernel_size: Size, stride: Size | None = None) -> None:
         self.kernel_size = self._sizes("kernel_size", kernel_size)
         self.stride = self.kernel_size if stride is None else self._sizes("stride", stride)
 
     def _sizes(self, name: str, size: Size, least: int = 1) -> tuple[int, ...]:
-        return int_tuple(type(self).__name__, name, size, least, self.dims)
+        return int_tuple(type(self).__name__, name, size, least, self._dims)
 
     def extra_repr(self) -> str:
         parts = [f"kernel_size={self.kernel_size}", f"stride={self.stride}"]
@@ -48,7 +48,7 @@ class _ExtremePool(_Pool):
         self.ceil_mode = bool(ceil_mode)
 
     def forward(self, x: Any) -> Any:
-        return type(self).function(
+        return type(self)._function(
             x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
         )
 
@@ -56,25 +56,25 @@ class _ExtremePool(_Pool):
 class MaxPool1d(_ExtremePool):
     """The largest of each window of a sequence, as torch.nn.MaxPool1d."""
 
-    dims, function = 1, staticmethod(ops.max_pool1d)
+    _dims, _function = 1, staticmethod(ops.max_pool1d)
 
 
 class MaxPool2d(_ExtremePool):
     """The largest of each window, as torch.nn.MaxPool2d."""
 
-    dims, function = 2, staticmethod(ops.max_pool2d)
+    _dims, _function = 2, staticmethod(ops.max_pool2d)
 
 
 class MinPool1d(_ExtremePool):
     """The smallest of each window of a sequence."""
 
-    dims, function = 1, staticmethod(ops.min_pool1d)
+    _dims, _function = 1, staticmethod(ops.min_pool1d)
 
 
 class MinPool2d(_ExtremePool):
     """The smallest of each window."""
 
-    dims, function = 2, staticmethod(ops.min_pool2d)
+    _dims, _function = 2, staticmethod(ops.min_pool2d)
 
 
 class _AvgPool(_Pool):
@@ -93,7 +93,7 @@ class _AvgPool(_Pool):
         self.ceil_mode, self.count_include_pad = bool(ceil_mode), bool(count_include_pad)
 
     def forward(self, x: Any) -> Any:
-        return type(self).function(
+        return type(self)._function(
             x,
             self.kernel_size,
             self.stride,
@@ -106,13 +106,13 @@ class _AvgPool(_Pool):
 class AvgPool1d(_AvgPool):
     """The mean of each window of a sequence, as torch.nn.AvgPool1d."""
 
-    dims, function = 1, staticmethod(ops.avg_pool1d)
+    _dims, _function = 1, staticmethod(ops.avg_pool1d)
 
 
 class AvgPool2d(_AvgPool):
     """The mean of each window, as torch.nn.AvgPool2d."""
 
-    dims, function = 2, staticmethod(ops.avg_pool2d)
+    _dims, _function = 2, staticmethod(ops.avg_pool2d)
 
 
 class _LPPool(_Pool):
@@ -133,32 +133,34 @@ class _LPPool(_Pool):
         self.norm_type, self.ceil_mode = float(norm_type), bool(ceil_mode)
 
     def forward(self, x: Any) -> Any:
-        return type(self).function(x, self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
+        return type(self)._function(
+            x, self.norm_type, self.kernel_size, self.stride, self.ceil_mode
+        )
 
 
 class LPPool1d(_LPPool):
     """Power averages over windows of a sequence, as torch.nn.LPPool1d; see ops.lp_pool2d."""
 
-    dims, function = 1, staticmethod(ops.lp_pool1d)
+    _dims, _function = 1, staticmethod(ops.lp_pool1d)
 
 
 class LPPool2d(_LPPool):
     """Power averages over windows, as torch.nn.LPPool2d; see ops.lp_pool2d."""
 
-    dims, function = 2, staticmethod(ops.lp_pool2d)
+    _dims, _function = 2, staticmethod(ops.lp_pool2d)
 
 
 class _AdaptivePool(Module):
     """Windows that cut the input into output_size pieces a dimension; 1 is global pooling."""
 
-    dims: ClassVar[int]
-    function: ClassVar[Any]
+    _dims: ClassVar[int]
+    _function: ClassVar[Any]
 
     def __init__(self, output_size: Size) -> None:
-        self.output_size = int_tuple(type(self).__name__, "output_size", output_size, 1, self.dims)
+        self.output_size = int_tuple(type(self).__name__, "output_size", output_size, 1, self._dims)
 
     def forward(self, x: Any) -> Any:
-        return type(self).function(x, self.output_size)
+        return type(self)._function(x, self.output_size)
 
     def extra_repr(self) -> str:
         return f"output_size={self.output_size}"
@@ -167,22 +169,22 @@ class _AdaptivePool(Module):
 class AdaptiveAvgPool1d(_AdaptivePool):
     """Means of output_size windows that cut the sequence; 1 is global pooling."""
 
-    dims, function = 1, staticmethod(ops.adaptive_avg_pool1d)
+    _dims, _function = 1, staticmethod(ops.adaptive_avg_pool1d)
 
 
 class AdaptiveAvgPool2d(_AdaptivePool):
     """Means of windows that cut the image into output_size rows and columns; 1 is global pooling."""
 
-    dims, function = 2, staticmethod(ops.adaptive_avg_pool2d)
+    _dims, _function = 2, staticmethod(ops.adaptive_avg_pool2d)
 
 
 class AdaptiveMaxPool1d(_AdaptivePool):
     """Maxima of output_size windows that cut the sequence; 1 is global pooling."""
 
-    dims, function = 1, staticmethod(ops.adaptive_max_pool1d)
+    _dims, _function = 1, staticmethod(ops.adaptive_max_pool1d)
 
 
 class AdaptiveMaxPool2d(_AdaptivePool):
     """Maxima of windows that cut the image into output_size rows and columns; 1 is global pooling."""
 
-    dims, function = 2, staticmethod(ops.adaptive_max_pool2d)
+    _dims, _function = 2, staticmethod(ops.adaptive_max_pool2d)

@@ -71,18 +71,18 @@ class Upsample(Module):
 class _Pad(Module):
     """padding: one number for all sides, or (left, right, top, bottom), as in PyTorch."""
 
-    dims: ClassVar[int] = 2
+    _dims: ClassVar[int] = 2
     mode: ClassVar[str] = "constant"
     value: float = 0.0
 
     def __init__(self, padding: Size) -> None:
         least = -(2**31) if self.mode == "constant" else 0
-        self.padding = int_tuple(type(self).__name__, "padding", padding, least, 2 * self.dims)
+        self.padding = int_tuple(type(self).__name__, "padding", padding, least, 2 * self._dims)
 
     def forward(self, x: Any) -> Any:
-        if x.ndim != 2 + self.dims:
+        if x.ndim != 2 + self._dims:
             raise ValueError(
-                f"{type(self).__name__}: x: expected {2 + self.dims} dimensions, got {x.shape}"
+                f"{type(self).__name__}: x: expected {2 + self._dims} dimensions, got {x.shape}"
             )
         return ops.pad(x, self.padding, self.mode, self.value)
 
@@ -93,7 +93,7 @@ class _Pad(Module):
 class ZeroPad1d(_Pad):
     """Zeros before and after each sequence; negative numbers take elements away."""
 
-    dims = 1
+    _dims = 1
 
 
 class ZeroPad2d(_Pad):
