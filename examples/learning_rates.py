@@ -38,6 +38,7 @@ def main(path: str | None = None) -> dict[str, list[float]]:
         for name, values in losses.items():
             axis.plot(values, marker="o", markersize=3, label=f"{name}, {RATES[name]}")
         axis.set(xlabel="step", ylabel="loss", yscale="log")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend()
         figure.savefig(path, dpi=120)

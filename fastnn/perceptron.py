@@ -86,8 +86,8 @@ class Perceptron:
     def _why(self, x: Array, weights: Array, cycle: bool) -> str:
         if cycle:
             return (
-                f"the classes are not linearly separable: after {self.n_iter_} epochs the weights "
-                "are those of an earlier epoch again"
+                f"the classes are not linearly separable: the weights after epoch {self.n_iter_} are "
+                "those of an earlier one again"
             )
         # For any unit weights u: u w >= margin * mistakes, so that margin <= |w| / mistakes.
         margin = np.linalg.norm(weights) / self.eta0 / self.n_mistakes_

@@ -36,7 +36,10 @@ def test_characters_become_numbers(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_logic_gates_need_a_hidden_layer_for_xor_alone() -> None:
     right = example("logic_gates")["main"]()
-    assert [case for case, learned in right.items() if not learned] == [("XOR", "neuron")]
+    assert [case for case, learned in right.items() if not learned] == [
+        ("XOR", "perceptron"),
+        ("XOR", "neuron"),
+    ]
 
 
 def test_learning_rates_follow_the_theory(tmp_path: Path) -> None:
@@ -53,3 +56,23 @@ def test_custom_op_has_the_right_gradient_and_learns() -> None:
     error, accuracy = example("custom_op")["main"](compile=False)
     assert error < 1e-8  # of the differences: step**2 and eps / step
     assert accuracy > 0.9
+
+
+def test_digits_are_read_by_both_networks(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    accuracy = example("digits")["main"](tmp_path, epochs=4)
+    assert set(accuracy) == {"mlp", "cnn"} and min(accuracy.values()) > 0.8
+    assert len(list(tmp_path.glob("*.png"))) == 4
+
+
+def test_every_cure_of_overfitting_helps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    results = example("overfitting")["main"](tmp_path / "cures.png", epochs=60)
+    plain = results.pop("none")
+    assert plain["training loss"] < 0.05 < 0.5 < plain["loss"]  # learned by heart
+    for cured in results.values():
+        assert cured["training loss"] > plain["training loss"] and cured["loss"] < plain["loss"]
+    assert "early stopping" in capsys.readouterr().out
+    assert (tmp_path / "cures.png").stat().st_size > 0
