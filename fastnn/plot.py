@@ -76,8 +76,8 @@ def feature_maps(model: Module, x: Any, layer: Module | str, path: Any = None) -
     maps = _output_of(model, module, image)
     if maps.ndim != 4:
         raise ValueError(f"layer: expected an output (1, C, h, w), got {maps.shape}")
-    scale = {"vmin": float(maps.min()), "vmax": float(maps.max())}
-    return save(_grid(maps[0], bar="activation", cmap="viridis", **scale), path)
+    low, high = float(maps.min()), float(maps.max())
+    return save(_grid(maps[0], bar="activation", cmap="viridis", vmin=low, vmax=high), path)
 
 
 def mistakes(
@@ -111,9 +111,7 @@ def mistakes(
     return save(_grid(tiles, titles, cmap="gray", vmin=0, vmax=1), path)
 
 
-def _grid(
-    tiles: Sequence[Array], titles: Sequence[str] = (), bar: str = "", **colours: Any
-) -> Any:
+def _grid(tiles: Sequence[Array], titles: Sequence[str] = (), bar: str = "", **colours: Any) -> Any:
     """Images side by side, in a grid about twice as wide as high.
 
     bar: what the colours mean; the tiles are numbered then, and share one scale.
