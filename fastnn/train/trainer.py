@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +20,13 @@ from fastnn.train.callbacks import Callback
 from fastnn.train.fit import Fit
 from fastnn.train.grad import Loss
 from fastnn.train.history import History
-from fastnn.train.plans import BatchPlan, PredictPlan
+from fastnn.train.infer import evaluate, predict, validation
+from fastnn.train.plans import BatchPlan
 from fastnn.train.prefetch import Prefetch
 from fastnn.train.rates import AnySchedule, MicroBatches, Rates, remember
 from fastnn.train.rows import Rows, Spec
-from fastnn.train.source import BatchSource, batch_rows, make_source, none_beside_batches
-from fastnn.train.tally import Pass, Tally
+from fastnn.train.source import BatchSource, make_source, none_beside_batches
+from fastnn.train.tally import Tally
 
 if TYPE_CHECKING:
     from fastnn.train.find_lr import LRCurve
@@ -37,7 +37,7 @@ class Trainer:
 
     loss: a module or a function of (output, target) that gives one number for a batch. metrics: what
     fit and evaluate report beside the loss: "accuracy", "top5" (any k), "precision", "recall", "f1",
-    "confusion_matrix", "mae", "r2", "auc", objects of fastnn.train.metrics, or functions of all
+    "confusion_matrix", "mae", "r2", "auc", a Metric such as train.F1("macro"), or functions of all
     (outputs, targets). seed: of the shuffling and of dropout, 0 <= seed < 2**53. The model's
     parameters move into one block of memory.
     """
@@ -177,7 +177,7 @@ class Trainer:
         )
         validate = None
         if held is not None or validation_data is not None:
-            validate = self._validation(held, validation_data)
+            validate = validation(self, held, validation_data)
         self._make_slab()
         micro = MicroBatches(accumulate, source.steps)
         coming = None if micro.steps is None else epochs * micro.steps
@@ -195,16 +195,6 @@ class Trainer:
             self.running.stopping = True
             self.running.history.stopped = reason
 
-    def _validation(self, held: Rows | None, given: Any) -> Callable[[], dict[str, Any]]:
-        if held is not None and given is not None:
-            raise ValueError("validation_split: expected none beside validation_data")
-        if held is None and not isinstance(given, (tuple, Mapping)):
-            if not isinstance(given, Iterable):
-                raise ValueError(f"validation_data: expected (x, y), got {type(given).__name__}")
-            return partial(self.evaluate, given)
-        rows = held or batch_rows(given, model_dtype(self.model), "validation_data", "validation ")
-        return partial(self._evaluate, [rows], 256)
-
     def evaluate(
         self,
         x: Any,
@@ -220,21 +210,11 @@ class Trainer:
         """
         _at_least("batch_size", batch_size, 1)
         if y is not None:
-            return self._evaluate([self._rows(x, y, lengths, sample_weight)], batch_size)
+            return evaluate(self, [self._rows(x, y, lengths, sample_weight)], batch_size)
         none_beside_batches(lengths=lengths, sample_weight=sample_weight)
         source = BatchSource(self, x)
         with closing(Prefetch(source.blocks())) as blocks:
-            return self._evaluate((rows for rows, _ in blocks), batch_size)
-
-    def _evaluate(self, blocks: Iterable[Rows], batch_size: int) -> dict[str, Any]:
-        done = Pass(self._tally)
-        with self.averaged_weights():
-            for rows in blocks:
-                for start, size, iterations in _batches(len(rows), batch_size):
-                    plan = self._plan("evaluate", size, rows.specs, False, size)
-                    part = rows[start : start + size * iterations].arrays
-                    done.run(plan, iterations, part, lambda part=part: part["y"])  # type: ignore[misc]
-        return done.result()
+            return evaluate(self, (rows for rows, _ in blocks), batch_size)
 
     def find_lr(
         self,
@@ -268,19 +248,7 @@ class Trainer:
         lengths: of the sequences x (n, T, ...), see fit.
         """
         _at_least("batch_size", batch_size, 1)
-        rows = self._rows(x, None, lengths)
-        out: Array | None = None
-        with self.averaged_weights():
-            for start, size, iterations in _batches(len(rows), batch_size):
-                key = ("predict", size, rows.specs)
-                make = partial(PredictPlan, self.model, rows.specs, size)
-                plan: PredictPlan = plans_of(self.model).get(key, make)
-                if out is None:
-                    out = np.empty((len(rows), *plan.shape), plan.dtype)
-                part = slice(start, start + size * iterations)
-                plan.plan.execute((*rows[part], out[part]), iterations, plan.strides)
-        assert out is not None
-        return out
+        return predict(self, self._rows(x, None, lengths), batch_size)
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """While inside, the model has the averaged weights of an optimizer with ema_decay.
@@ -376,12 +344,3 @@ class Trainer:
 def _at_least(name: str, value: Any, least: int) -> None:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name}: expected an int of at least {least}, got {value!r}")
-
-
-def _batches(rows: int, batch: int) -> list[tuple[int, int, int]]:
-    """(first row, batch size, number of batches): the full ones, then the rest."""
-    full = rows // batch
-    parts = [(0, batch, full)] if full else []
-    if rows % batch:
-        parts.append((full * batch, rows % batch, 1))
-    return parts
