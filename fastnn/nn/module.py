@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -66,6 +67,14 @@ class Buffer(Storage):
         return self.array
 
 
+@cache
+def _run() -> Any:
+    """nn.run.run, found when the first model is called: it stands on modules itself."""
+    from fastnn.nn.run import run
+
+    return run
+
+
 class Module:
     """Base of all layers and models: subclass it, make layers in __init__, use them in forward.
 
@@ -80,11 +89,10 @@ class Module:
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Run on arrays (tuples of them, None), or record on symbolic values."""
-        if any(isinstance(x, Value) for x in (*inputs, *named.values())):
-            return self.forward(*inputs, **named)
-        from fastnn.nn.run import run
-
-        return run(self, inputs, named)
+        for x in (*inputs, *named.values()):
+            if isinstance(x, Value):
+                return self.forward(*inputs, **named)
+        return _run()(self, inputs, named)
 
     # --- what it consists of ---
 

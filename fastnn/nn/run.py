@@ -47,6 +47,7 @@ class Plans:
         self.model = model
         self.arena = _core.Memory(0)
         self._plans: dict[Any, Any] = {}
+        self._calls: dict[Any, _Call] = {}  # by the shape and dtype of a single input
         self._seen = -1
         self._signature: Any = None
 
@@ -55,6 +56,7 @@ class Plans:
         if self._seen != changes():
             self._signature = signature(self.model)
             self._seen = changes()
+            self._calls.clear()
         key = (self._signature, key)
         plan = self._plans.get(key)
         if plan is None:
@@ -62,7 +64,16 @@ class Plans:
             self._plans[key] = plan
             while len(self._plans) > KEPT:
                 del self._plans[next(iter(self._plans))]
+                self._calls.clear()
         return plan
+
+    def call(self, x: Array) -> _Call | None:
+        """The plan of the last model(x) with an array like this one, if there is one."""
+        return self._calls.get((x.shape, x.dtype)) if self._seen == changes() else None
+
+    def remember(self, x: Array, call: _Call) -> None:
+        """What `call` is to find; x needs no conversion."""
+        self._calls[x.shape, x.dtype] = call
 
 
 def signature(model: Module) -> tuple[Any, ...]:
@@ -136,11 +147,18 @@ def gathered(structure: Any, leaves: Sequence[Any]) -> Any:
 
 def run(model: Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
     """model(*arrays): returns what forward returns, with arrays as its values."""
+    single = len(inputs) == 1 and not named and type(inputs[0]) is np.ndarray
+    if single and inputs[0].flags.c_contiguous and "_plans" in vars(model):
+        call = plans_of(model).call(inputs[0])
+        if call is not None:
+            return call(inputs)
     arrays: list[Array] = []
     places = tuple(spread(x, f"input {i}", arrays) for i, x in enumerate(inputs))
     names = tuple((k, spread(x, k, arrays)) for k, x in named.items())
     key = ("call", places, names, *[(a.shape, a.dtype.char) for a in arrays])
     runner = plans_of(model).get(key, lambda: _Call(model, arrays, places, names))
+    if single and arrays[0].dtype == inputs[0].dtype:
+        plans_of(model).remember(arrays[0], runner)
     return runner(arrays)
 
 
@@ -175,7 +193,7 @@ class _Call:
 
     def __call__(self, arrays: Sequence[Array]) -> Any:
         self.calls += 1
-        hyper = np.array([self.calls, 0.0, 0.0, 0.0])
+        hyper = np.array([self.calls, 0.0, 0.0, 0.0]) if self.plan.needs_hyper else None
         outputs = self.plan(*arrays, hyper=hyper)
         self.traced.count(1)
-        return gathered(self.structure, outputs)
+        return outputs[0] if self.structure == 0 else gathered(self.structure, outputs)

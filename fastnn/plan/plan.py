@@ -11,6 +11,7 @@ is filled with NaN: the oracle for the fast plan.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,10 @@ from fastnn.plan.fuse import fuse
 
 
 class Plan:
-    """The steps of one computation and the arrays it is bound to at each run."""
+    """The steps of one computation and the arrays it is bound to at each run.
+
+    needs_hyper: whether run() has to be given the step's scalars.
+    """
 
     def __init__(self, bits: int, arena: _core.Memory, debug: bool = False) -> None:
         self.debug = debug
@@ -98,7 +102,18 @@ class Plan:
         """Place the buffers and fill the program."""
         self.builder.finish(poison=self.debug)
         self.program = self.builder.program
+        self._bound = self._order_of_arrays()
+        self.needs_hyper = "hyper" in self.builder.array_labels
         return self
+
+    def _order_of_arrays(self) -> list[int]:
+        """Where run() finds each array that the program binds, among inputs, outputs and hyper."""
+        given, taken = count(), count(len(self.inputs))
+        hyper = len(self.inputs) + len(self.outputs)
+        return [
+            hyper if label == "hyper" else next(taken if label.startswith("output") else given)
+            for label in self.builder.array_labels
+        ]
 
     # --- running ---
 
@@ -112,13 +127,8 @@ class Plan:
         self, arrays: Sequence[Array], outputs: Sequence[Array], hyper: Array | None = None
     ) -> None:
         """Run once into given arrays."""
-        given = iter(arrays)
-        taken = iter(outputs)
-        bound = tuple(
-            hyper if label == "hyper" else next(taken if label.startswith("output") else given)
-            for label in self.builder.array_labels
-        )
-        self.execute(bound)
+        everything = (*arrays, *outputs, hyper)
+        self.execute(tuple([everything[i] for i in self._bound]))
 
     def execute(
         self, arrays: tuple[Any, ...], iterations: int = 1, strides: dict[int, int] | None = None
