@@ -2,6 +2,7 @@
 
 from fastnn.optim.adam import LAMB, Adam, AdamW, NAdam
 from fastnn.optim.adaptive import Adadelta, Adagrad, RMSprop
+from fastnn.optim.combined import SequentialLR, Warmup
 from fastnn.optim.group import Group
 from fastnn.optim.optimizer import Optimizer
 from fastnn.optim.plateau import ReduceLROnPlateau
@@ -16,9 +17,7 @@ from fastnn.optim.schedule import (
     OneCycleLR,
     PolynomialLR,
     Schedule,
-    SequentialLR,
     StepLR,
-    Warmup,
 )
 from fastnn.optim.sgd import SGD, Lion
 
