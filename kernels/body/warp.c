@@ -94,33 +94,81 @@ static void nearest_row(const fnn_warp_args *a, const warp_sample *s, const T *i
     }
 }
 
-static void bilinear_row(const fnn_warp_args *a, const warp_sample *s, const T *in, T *out,
-                         int64_t row) {
+/* Sources of a block of a turned row's pixels, found in a loop of vectors. */
+typedef struct {
+    int32_t row[ROW_BLOCK], column[ROW_BLOCK]; /* of the corner above and to the left */
+    int32_t at[ROW_BLOCK];                     /* its place where all four are inside, else 0 */
+    int32_t outside[ROW_BLOCK];
+    T down[ROW_BLOCK], right[ROW_BLOCK]; /* shares of the corners below and to the right */
+} corners;
+
+static int32_t find_corners(const fnn_warp_args *a, const warp_sample *s, int64_t row, int64_t q0,
+                            int32_t n, corners *f) {
     double top = (double)(a->ih - 1) / 2, left = (double)(a->iw - 1) / 2;
     double dy = (double)(row + s->row) - top;
-    for (int64_t q = 0; q < a->ow; q++) {
-        double dx = (double)(q + s->column) - left;
-        double y = top + s->cosine * dy - s->sine * dx, x = left + s->sine * dy + s->cosine * dx;
-        double y_floor = __builtin_floor(y), x_floor = __builtin_floor(x);
-        int64_t r = (int64_t)y_floor, l = (int64_t)x_floor;
-        T u = (T)(y - y_floor), v = (T)(x - x_floor);
-        T *pixel = out + (s->flip_h ? a->ow - 1 - q : q) * a->c;
-        int inside = r >= 0 && r + 1 < a->ih && l >= 0 && l + 1 < a->iw;
-        const T *p = in + (inside ? (r * a->iw + l) * a->c : 0);
-        int64_t line = a->iw * a->c;
-        for (int64_t k = 0; k < a->c; k++) {
-            T corner[4];
-            if (inside) {
-                corner[0] = p[k], corner[1] = p[k + a->c];
-                corner[2] = p[k + line], corner[3] = p[k + line + a->c];
-            } else {
-                for (int i = 0; i < 4; i++)
-                    corner[i] = pixel_or_fill(a, in, r + i / 2, l + i % 2, k);
-            }
-            T upper = corner[0] * (1 - v) + corner[1] * v;
-            T lower = corner[2] * (1 - v) + corner[3] * v;
-            pixel[k] = upper * (1 - u) + lower * u;
+    double first = s->flip_h ? (double)(a->ow - 1 - q0) : (double)q0;
+    T y0 = (T)(top + s->cosine * dy), x0 = (T)(left + s->sine * dy);
+    T cosine = (T)s->cosine, sine = (T)s->sine, step = s->flip_h ? -1 : 1;
+    T dx0 = (T)(first + (double)s->column - left);
+    int32_t h = (int32_t)a->ih, w = (int32_t)a->iw, outside = 0;
+    for (int32_t i = 0; i < n; i++) {
+        T dx = dx0 + step * (T)i;
+        T y = y0 - sine * dx, x = x0 + cosine * dx;
+        int32_t r = (int32_t)y, l = (int32_t)x;
+        r -= y < (T)r, l -= x < (T)l;
+        int inside = (r >= 0) & (r + 1 < h) & (l >= 0) & (l + 1 < w);
+        f->row[i] = r, f->column[i] = l, f->outside[i] = !inside;
+        f->at[i] = inside ? r * w + l : 0;
+        f->down[i] = y - (T)r, f->right[i] = x - (T)l;
+        outside += !inside;
+    }
+    return outside;
+}
+
+FNN_INLINE T between(T a, T b, T c, T d, T down, T right) {
+    T upper = a * (1 - right) + b * right, lower = c * (1 - right) + d * right;
+    return upper * (1 - down) + lower * down;
+}
+
+FNN_INLINE void inner_pixels(const corners *f, const T *in, T *out, int32_t n, int64_t line,
+                             int64_t c) {
+    for (int32_t i = 0; i < n; i++)
+        for (int64_t k = 0; k < c; k++) {
+            const T *p = in + f->at[i] * c + k, *q = p + line;
+            out[i * c + k] = between(p[0], p[c], q[0], q[c], f->down[i], f->right[i]);
         }
+}
+
+static void outer_pixel(const fnn_warp_args *a, const corners *f, int32_t i, const T *in, T *out) {
+    int64_t r = f->row[i], l = f->column[i];
+    int none = a->border == BORDER_CONSTANT && (r < -1 || r >= a->ih || l < -1 || l >= a->iw);
+    for (int64_t k = 0; k < a->c; k++) {
+        if (none) {
+            out[k] = (T)a->fill;
+            continue;
+        }
+        T corner[4];
+        for (int e = 0; e < 4; e++) corner[e] = pixel_or_fill(a, in, r + e / 2, l + e % 2, k);
+        out[k] = between(corner[0], corner[1], corner[2], corner[3], f->down[i], f->right[i]);
+    }
+}
+
+static void bilinear_row(const fnn_warp_args *a, const warp_sample *s, const T *in, T *out,
+                         int64_t row) {
+    corners f;
+    int64_t c = a->c, line = a->iw * c;
+    for (int64_t q0 = 0; q0 < a->ow; q0 += ROW_BLOCK) {
+        int32_t n = (int32_t)(a->ow - q0 < ROW_BLOCK ? a->ow - q0 : ROW_BLOCK);
+        int32_t outside = find_corners(a, s, row, q0, n, &f);
+        T *pixels = out + q0 * c;
+        if (outside < n) {
+            if (c == 1)
+                inner_pixels(&f, in, pixels, n, line, 1);
+            else
+                inner_pixels(&f, in, pixels, n, line, c);
+        }
+        for (int32_t i = 0; i < n && outside; i++)
+            if (f.outside[i]) outer_pixel(a, &f, i, in, pixels + i * c), outside--;
     }
 }
 
