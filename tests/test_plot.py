@@ -42,7 +42,10 @@ def test_feature_maps_are_the_layers_output(model):
     x = np.random.default_rng(0).standard_normal((1, 8, 8)).astype(np.float32)
     wanted = nn.Sequential(model[0], model[1])(x[None])[0]
     for layer in ("1", model[1]):
-        np.testing.assert_allclose(shown(plot.feature_maps(model, x, layer)), wanted, rtol=1e-5)
+        figure = plot.feature_maps(model, x, layer)
+        np.testing.assert_allclose(shown(figure), wanted, rtol=1e-5)
+        scales = {i.get_clim() for axis in figure.axes for i in axis.get_images()}
+        assert len(scales) == 1 and figure.axes[-1].get_ylabel() == "activation"
 
 
 def test_mistakes_come_with_the_most_confident_first():
@@ -52,6 +55,17 @@ def test_mistakes_come_with_the_most_confident_first():
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
     assert titles == ["b (95%)\nis a", "a (90%)\nis b", "b (60%)\nis a"]
     assert [tile.flat[0] for tile in shown(figure)] == [1.0, 0.0, 2 / 3]
+
+
+def test_curves_stand_in_rows_with_validation_in_the_same_panel():
+    history = fn.History()
+    for value in (2.0, 1.0):
+        history.append({"loss": value, "val_loss": value, "mae": value, "r2": 0.5, "auc": 0.5}, 1.0)
+    panels = [axis for axis in history.plot().axes if axis.axison]
+    assert [axis.get_ylabel() for axis in panels] == ["loss", "mae", "r2", "auc"]
+    assert [line.get_label() for line in panels[0].lines] == ["training", "validation"]
+    assert panels[0].get_position().y0 > panels[3].get_position().y0
+    np.testing.assert_array_equal(panels[0].lines[0].get_xydata(), [[1, 2], [2, 1]])
 
 
 def test_wrong_arguments_are_named(model):

@@ -1,4 +1,8 @@
-"""Activation functions as modules, with PyTorch's names, arguments and defaults."""
+"""Activation functions as modules, with PyTorch's names, arguments and defaults.
+
+All but PReLU, Softmax and LogSoftmax take x of any shape and work elementwise. Numbers that do not fit
+raise ValueError when the module is made.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +63,7 @@ class Tanh(Elementwise):
 
 
 class ReLU(Elementwise):
-    """max(x, 0)."""
+    """max(x, 0). Nair and Hinton, 2010."""
 
     _function = staticmethod(ops.relu)
 
@@ -80,7 +84,7 @@ class Hardtanh(Elementwise):
 
 
 class LeakyReLU(Elementwise):
-    """x above 0, negative_slope * x below."""
+    """x above 0, negative_slope * x below. Maas et al., 2013."""
 
     _function = staticmethod(ops.leaky_relu)
 
@@ -91,7 +95,8 @@ class LeakyReLU(Elementwise):
 class PReLU(Module):
     """x above 0, weight * x below, with a trained weight: one for all, or one for each channel.
 
-    num_parameters: 1, or C for x (N, C, ...). weight (num_parameters,) starts at `init`.
+    num_parameters: 1, or C for x (N, C, ...). weight (num_parameters,) starts at `init`. Raises
+    ValueError where they do not fit. He et al., 2015.
     """
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
@@ -124,7 +129,10 @@ class SELU(Elementwise):
 
 
 class GELU(Elementwise):
-    """x * Phi(x), by the error function, or by tanh with approximate="tanh"."""
+    """x * Phi(x) with the normal distribution's Phi; approximate="tanh": by tanh.
+
+    Hendrycks and Gimpel, 2016.
+    """
 
     _function = staticmethod(ops.gelu)
 
@@ -133,7 +141,7 @@ class GELU(Elementwise):
 
 
 class SiLU(Elementwise):
-    """x * sigmoid(x), also called swish."""
+    """x * sigmoid(x), also called swish. Elfwing et al., 2018."""
 
     _function = staticmethod(ops.silu)
 
@@ -145,7 +153,7 @@ class Mish(Elementwise):
 
 
 class Softplus(Elementwise):
-    """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold."""
+    """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold. Dugas et al., 2001."""
 
     _function = staticmethod(ops.softplus)
 

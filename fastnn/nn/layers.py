@@ -38,7 +38,10 @@ class Linear(Module):
 
 
 class Flatten(Module):
-    """Merge the dimensions from start_dim to end_dim: all but the batch, by default."""
+    """Merge the dimensions from start_dim to end_dim: all but the batch, by default.
+
+    Raises ValueError for dimensions that x does not have, or in the wrong order.
+    """
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         self.start_dim, self.end_dim = start_dim, end_dim
@@ -66,13 +69,17 @@ class _Dropout(Module):
 
 
 class Dropout(_Dropout):
-    """In training, zero each element with probability p and scale the others by 1 / (1 - p)."""
+    """In training, zero each element with probability p and scale the others by 1 / (1 - p).
+
+    x of any shape; in inference x itself (Srivastava et al., 2014). Which elements depends on the
+    trainer's seed and step alone. Raises ValueError unless 0 <= p <= 1.
+    """
 
     _function = staticmethod(ops.dropout)
 
 
 class Dropout2d(_Dropout):
-    """In training, zero each channel (N, C, ...) with probability p and scale the others."""
+    """In training, zero whole channels of x (N, C, ...) with probability p; otherwise as Dropout."""
 
     _function = staticmethod(ops.dropout2d)
 

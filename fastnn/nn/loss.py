@@ -1,6 +1,7 @@
 """Losses as modules, called with (output, target).
 
-reduction: "mean" (the default) or "sum" over everything, or "none": the losses themselves, rows first.
+reduction: "mean" (the default) or "sum" over everything, or "none": the losses themselves, rows first;
+other words, and shapes that do not fit, raise ValueError.
 Weighted samples are reduced by whoever has the weights, from the losses of "none": sum(w * l) / sum(w).
 """
 
@@ -102,7 +103,10 @@ class L1Loss(Loss):
 
 
 class HuberLoss(Loss):
-    """d^2 / 2 of d = output - target, and delta (|d| - delta / 2) where |d| > delta."""
+    """d^2 / 2 of d = output - target, and delta (|d| - delta / 2) where |d| > delta. Huber, 1964.
+
+    Both of one shape; reduction and delta as torch.nn.HuberLoss's.
+    """
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
@@ -115,7 +119,10 @@ class HuberLoss(Loss):
 
 
 class SmoothL1Loss(Loss):
-    """d^2 / (2 beta) of d = output - target, and |d| - beta / 2 where |d| > beta."""
+    """d^2 / (2 beta) of d = output - target, and |d| - beta / 2 where |d| > beta.
+
+    Both of one shape; as torch.nn.SmoothL1Loss (Girshick, 2015). beta=0 is L1Loss.
+    """
 
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction)
@@ -145,7 +152,10 @@ class BCEWithLogitsLoss(Loss):
 
 
 class HingeLoss(Loss):
-    """max(0, margin - target * output) of scores and labels -1 or 1 of one shape."""
+    """max(0, margin - target * output) of scores and labels -1 or 1, both of one shape.
+
+    The loss of support vector machines (Cortes and Vapnik, 1995).
+    """
 
     def __init__(self, margin: float = 1.0, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -178,6 +188,7 @@ class MultiMarginLoss(Loss):
 class KLDivLoss(Loss):
     """target * (log(target) - output) of log-probabilities; log_target: target is a logarithm too.
 
+    Both of one shape. Kullback and Leibler, 1951.
     reduction="batchmean" is the divergence itself; "mean" averages over all elements, as in PyTorch.
     """
 
@@ -192,7 +203,10 @@ class KLDivLoss(Loss):
 
 
 class CosineEmbeddingLoss(Loss):
-    """Of (x1, x2, target): 1 - cos where target (N,) is 1, max(0, cos - margin) where it is -1."""
+    """Of (x1, x2, target): 1 - cos where target (N,) is 1, max(0, cos - margin) where it is -1.
+
+    x1, x2 (N, D); cos: of the angle between their rows. As torch.nn.CosineEmbeddingLoss.
+    """
 
     def __init__(self, margin: float = 0.0, reduction: str = "mean") -> None:
         super().__init__(reduction)

@@ -67,13 +67,18 @@ class _BatchNorm(Module):
 
 
 class BatchNorm2d(_BatchNorm):
-    """Over images (N, C, H, W)."""
+    """Batch normalisation of images (N, C, H, W), as torch.nn.BatchNorm2d (Ioffe and Szegedy, 2015).
+
+    y = (x - mean) / sqrt(var + eps) * weight + bias for each channel: in training with the batch's own
+    mean and variance, which running_mean and running_var follow by `momentum`; in inference with those.
+    weight, bias, running_mean, running_var (C,). Raises ValueError for another number of dimensions.
+    """
 
     _ndims = (4,)
 
 
 class BatchNorm1d(_BatchNorm):
-    """Over rows (N, C) or sequences (N, C, L)."""
+    """Batch normalisation of rows (N, C) or sequences (N, C, L); otherwise as BatchNorm2d."""
 
     _ndims = (2, 3)
 

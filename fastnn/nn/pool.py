@@ -54,25 +54,29 @@ class _ExtremePool(_Pool):
 
 
 class MaxPool1d(_ExtremePool):
-    """The largest of each window of a sequence, as torch.nn.MaxPool1d."""
+    """The largest of each window of sequences (N, C, L), as torch.nn.MaxPool1d."""
 
     _dims, _function = 1, staticmethod(ops.max_pool1d)
 
 
 class MaxPool2d(_ExtremePool):
-    """The largest of each window, as torch.nn.MaxPool2d."""
+    """The largest of each window of images (N, C, H, W), as torch.nn.MaxPool2d.
+
+    kernel_size, stride (kernel_size by default), padding (at most half of the kernel) and dilation: an
+    int or a pair; ceil_mode: a window that only begins inside counts too. NaN wins, padding never does.
+    """
 
     _dims, _function = 2, staticmethod(ops.max_pool2d)
 
 
 class MinPool1d(_ExtremePool):
-    """The smallest of each window of a sequence."""
+    """The smallest of each window of sequences (N, C, L); arguments as MaxPool1d's."""
 
     _dims, _function = 1, staticmethod(ops.min_pool1d)
 
 
 class MinPool2d(_ExtremePool):
-    """The smallest of each window."""
+    """The smallest of each window of images (N, C, H, W); arguments as MaxPool2d's."""
 
     _dims, _function = 2, staticmethod(ops.min_pool2d)
 
@@ -104,13 +108,16 @@ class _AvgPool(_Pool):
 
 
 class AvgPool1d(_AvgPool):
-    """The mean of each window of a sequence, as torch.nn.AvgPool1d."""
+    """The mean of each window of sequences (N, C, L), as torch.nn.AvgPool1d."""
 
     _dims, _function = 1, staticmethod(ops.avg_pool1d)
 
 
 class AvgPool2d(_AvgPool):
-    """The mean of each window, as torch.nn.AvgPool2d."""
+    """The mean of each window of images (N, C, H, W), as torch.nn.AvgPool2d.
+
+    Sizes as MaxPool2d's. count_include_pad: the zeros of the padding count in the mean.
+    """
 
     _dims, _function = 2, staticmethod(ops.avg_pool2d)
 
@@ -139,13 +146,16 @@ class _LPPool(_Pool):
 
 
 class LPPool1d(_LPPool):
-    """Power averages over windows of a sequence, as torch.nn.LPPool1d; see ops.lp_pool2d."""
+    """(sum of |x|^p)^(1/p) over each window of sequences (N, C, L), as torch.nn.LPPool1d."""
 
     _dims, _function = 1, staticmethod(ops.lp_pool1d)
 
 
 class LPPool2d(_LPPool):
-    """Power averages over windows, as torch.nn.LPPool2d; see ops.lp_pool2d."""
+    """(sum of |x|^p)^(1/p) over each window of images (N, C, H, W), p = norm_type > 0.
+
+    As torch.nn.LPPool2d for even p and for x >= 0; see ops.lp_pool2d.
+    """
 
     _dims, _function = 2, staticmethod(ops.lp_pool2d)
 
@@ -167,24 +177,30 @@ class _AdaptivePool(Module):
 
 
 class AdaptiveAvgPool1d(_AdaptivePool):
-    """Means of output_size windows that cut the sequence; 1 is global pooling."""
+    """Means of output_size windows that cut sequences (N, C, L); 1 is global pooling."""
 
     _dims, _function = 1, staticmethod(ops.adaptive_avg_pool1d)
 
 
 class AdaptiveAvgPool2d(_AdaptivePool):
-    """Means of windows that cut the image into output_size rows and columns; 1 is global pooling."""
+    """Means of windows that cut images (N, C, H, W) into output_size rows and columns.
+
+    1 is global average pooling; the windows are those of torch.nn.AdaptiveAvgPool2d.
+    """
 
     _dims, _function = 2, staticmethod(ops.adaptive_avg_pool2d)
 
 
 class AdaptiveMaxPool1d(_AdaptivePool):
-    """Maxima of output_size windows that cut the sequence; 1 is global pooling."""
+    """Maxima of output_size windows that cut sequences (N, C, L); 1 is global pooling."""
 
     _dims, _function = 1, staticmethod(ops.adaptive_max_pool1d)
 
 
 class AdaptiveMaxPool2d(_AdaptivePool):
-    """Maxima of windows that cut the image into output_size rows and columns; 1 is global pooling."""
+    """Maxima of windows that cut images (N, C, H, W) into output_size rows and columns.
+
+    1 is global max pooling; the windows are those of torch.nn.AdaptiveMaxPool2d.
+    """
 
     _dims, _function = 2, staticmethod(ops.adaptive_max_pool2d)

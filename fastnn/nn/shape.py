@@ -91,17 +91,23 @@ class _Pad(Module):
 
 
 class ZeroPad1d(_Pad):
-    """Zeros before and after each sequence; negative numbers take elements away."""
+    """Zeros before and after sequences (N, C, L); padding: an int, or (left, right).
+
+    Negative numbers take elements away.
+    """
 
     _dims = 1
 
 
 class ZeroPad2d(_Pad):
-    """Zeros around each image; negative numbers take elements away."""
+    """Zeros around images (N, C, H, W); padding: an int, or (left, right, top, bottom).
+
+    Negative numbers take elements away.
+    """
 
 
 class ConstantPad2d(_Pad):
-    """`value` around each image; negative numbers take elements away."""
+    """`value` around images (N, C, H, W); padding as ZeroPad2d's."""
 
     def __init__(self, padding: Size, value: float) -> None:
         super().__init__(padding)
@@ -109,18 +115,24 @@ class ConstantPad2d(_Pad):
 
 
 class ReflectionPad2d(_Pad):
-    """Each image mirrored at its edges."""
+    """Images (N, C, H, W) mirrored at their edges, which are not repeated.
+
+    padding: an int, or (left, right, top, bottom), less than the image's size. ValueError otherwise.
+    """
 
     mode = "reflect"
 
 
 class ReplicationPad2d(_Pad):
-    """Each image's edges repeated."""
+    """Images (N, C, H, W) with their edges repeated; padding: an int, or (left, right, top, bottom)."""
 
     mode = "replicate"
 
 
 class CircularPad2d(_Pad):
-    """Each image continued from its other end."""
+    """Images (N, C, H, W) continued from their other end.
+
+    padding: an int, or (left, right, top, bottom), at most the image's size. ValueError otherwise.
+    """
 
     mode = "circular"
