@@ -85,6 +85,32 @@ def test_bilinear_rotation_of_a_plane_is_the_plane():
     np.testing.assert_allclose(y[inside], wanted[inside], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 7, 9), (1, 1, 9, 7), (1, 2, 1, 5), (1, 1, 4, 300)])
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_bilinear_rotation_weighs_four_neighbours_or_the_fill(shape, flip):
+    x = np.random.default_rng(0).standard_normal(shape)
+    angle, down, right, fill = 0.7, 1, -2, 0.25
+    turn = Warp(angles=(angle, angle), rows=(down, down), columns=(right, right))
+    turn.bilinear, turn.hflip, turn.fill = True, flip, fill
+    around = np.pad(x[0], ((0, 0), (1, 1), (1, 1)), constant_values=fill)
+    middle = (np.array(shape[2:]) - 1) / 2
+    r, c = (
+        np.indices(shape[2:]) + np.array([down, right]).reshape(2, 1, 1) - middle.reshape(2, 1, 1)
+    )
+    sine, cosine = np.sin(angle), np.cos(angle)
+    places = np.stack([cosine * r + sine * c, cosine * c - sine * r]) + middle.reshape(2, 1, 1)
+    low = np.floor(places).astype(int)
+    share = places - low
+    wanted = np.zeros(shape[1:])
+    for side in np.ndindex(2, 2):
+        corner = np.moveaxis(low, 0, -1) + side + 1
+        row, column = (np.clip(corner[..., d], 0, shape[2 + d] + 1) for d in (0, 1))
+        weight = [s if at else 1 - s for s, at in zip(share, side, strict=True)]
+        wanted += around[:, row, column] * weight[0] * weight[1]
+    wanted = wanted[:, :, ::-1] if flip else wanted
+    np.testing.assert_allclose(run(turn, x)[0], wanted, rtol=1e-9, atol=1e-9)
+
+
 def test_erased_rectangles_have_the_drawn_area(images):
     x = np.ones((N, 3, 16, 16))
     y = run(Erase(p=0.5, area=(0.25, 0.25), ratio=(1.0, 1.0), value=7.0), x)
