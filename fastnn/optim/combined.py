@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 class SequentialLR(Schedule):
-    """One schedule after another: the next begins, from its own 0, at each milestone."""
+    """One schedule after another: the next begins, from its own 0, at each milestone.
+
+    schedulers: without Warmup, which goes around, and ReduceLROnPlateau; all count this one's interval.
+    milestones: one less, growing. Raises ValueError for others.
+    """
 
     def __init__(
         self, schedulers: Sequence[Schedule], milestones: Sequence[int], interval: str = "epoch"
@@ -26,6 +30,12 @@ class SequentialLR(Schedule):
                 f"milestones: expected one less than the {len(schedulers)} schedulers, "
                 f"got {len(milestones)}"
             )
+        for schedule in schedulers:
+            if type(schedule).finish is not Schedule.finish:
+                raise ValueError(
+                    f"schedulers: {type(schedule).__name__} cannot be one of several: "
+                    "a Warmup goes around them, a ReduceLROnPlateau stands alone"
+                )
         self.schedulers, self.milestones = list(schedulers), list(milestones)
 
     def at(self, t: Array, lr: float, total: int) -> Any:

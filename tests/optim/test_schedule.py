@@ -153,6 +153,10 @@ def test_plateau_goes_on_from_a_checkpoint(tmp_path):
         (lambda: optim.ReduceLROnPlateau(mode="least"), "mode: expected 'min' or 'max'"),
         (lambda: optim.StepLR(3, interval="day"), "interval: expected 'epoch' or 'step'"),
         (lambda: optim.SequentialLR([optim.StepLR(1)], [3]), "milestones: expected one less"),
+        (
+            lambda: optim.SequentialLR([optim.Warmup(None, 3), optim.StepLR(1)], [3]),
+            "schedulers: Warmup cannot be one of several",
+        ),
     ],
 )
 def test_wrong_numbers_are_named(make, words):
