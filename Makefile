@@ -24,7 +24,7 @@ bench-peers:
 	.venv-peers/bin/pip install --quiet numpy torch==2.13.0 jax tensorflow-cpu onnxruntime onnx
 
 docs: build
-	$(BIN)/pip install --quiet --no-build-isolation --editable ".[docs]"
+	$(BIN)/pip install --quiet pdoc
 	$(BIN)/pdoc --output-directory build/docs --docformat markdown --template-directory docs/pdoc fastnn
 
 lint: build
