@@ -51,13 +51,13 @@ FNN_INLINE rnn_cut cut_rnn(int64_t directions, int64_t n) {
 }
 
 /* c[m, ld] (+)= a[m, k] b[k, ld], b a packed panel. */
-FNN_INLINE void product(const T *a, int64_t a_rs, int64_t m, int64_t k, const T *b, int64_t ld,
-                        T *c, int64_t c_rs, int add) {
+FNN_INLINE void product(const T *a, int64_t a_rs, int64_t a_cs, int64_t m, int64_t k, const T *b,
+                        int64_t ld, T *c, int64_t c_rs, int add) {
     int64_t height = tile_height(m);
     for (int64_t p = 0; p < k; p += DEPTH, add = 1) {
         int64_t depth = least(DEPTH, k - p);
         for (int64_t r = 0; r < m; r += height)
-            tiles[least(height, m - r) - 1][ld / VL - 1](depth, a + r * a_rs + p, a_rs, 1,
+            tiles[least(height, m - r) - 1][ld / VL - 1](depth, a + r * a_rs + p * a_cs, a_rs, a_cs,
                                                          b + p * ld, ld, c + r * c_rs, c_rs, add);
     }
 }

@@ -15,15 +15,22 @@ from fastnn.graph import Array, Node, Value, apply
 from fastnn.layout import Ref
 from fastnn.ops import rnn_grad
 from fastnn.ops.op import Example, Op, Spec, check_float, check_ndim, register
-from fastnn.ops.rnn_cell import GATES, MODES, SLOTS, forward, gemm, pairs, window
+from fastnn.ops.rnn_cell import (
+    GATES,
+    MODES,
+    PACKED_BYTES,
+    SLOTS,
+    forward,
+    gemm,
+    packed_bytes,
+    pairs,
+    window,
+)
 
 if TYPE_CHECKING:
     from fastnn.plan.builder import Builder
 
 TIME_MAJOR = (1, 0, 2)
-# Packed weights of the input and the state stay in a core's L2 cache up to this size; then the
-# input's half of the gates is summed within the time loop, else by one product before it.
-PACKED_BYTES = 1 << 20
 
 
 @register
@@ -99,8 +106,8 @@ class Recurrent(Op):
         refs = [None if w is None else b.dense(w, range(w.ndim)[::-1]) for w in weights]
         kept = [b.new(v) if b.is_used(v) else None for v in saved]
         gates, cells = (*kept, None, None)[:2]
-        packed = (c + h) * weights[1].shape[0] * x.dtype.itemsize
-        fused = packed <= PACKED_BYTES
+        # The input's half of the gates: summed within the time loop, or by one product before it.
+        fused = packed_bytes(weights[0], weights[1]) <= PACKED_BYTES
         pre, source, x_strides = None, None, (0, 0)
         if fused:
             source = b.ref(x)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from fastnn.graph import Array
+from fastnn.graph import Array, Value
 from fastnn.layout import Ref
 
 if TYPE_CHECKING:
@@ -18,6 +18,10 @@ GATES = {"RNN_TANH": 1, "RNN_RELU": 1, "LSTM": 4, "GRU": 3}
 # What a cell adds up separately: a GRU's new gate has two halves, one of them behind the reset gate.
 SLOTS = {"RNN_TANH": 1, "RNN_RELU": 1, "LSTM": 4, "GRU": 4}
 
+# What a time loop works on beside its samples stays in a core's L2 cache up to this size: the weights
+# forward, half of that for the sums of their gradients, beside the weights, backward.
+PACKED_BYTES = 1 << 20
+
 W = TypeVar("W")
 
 
@@ -26,6 +30,11 @@ def pairs(weights: Sequence[W | None]) -> dict[str, W | None]:
     names = ("w_ih", "w_hh", "b_ih", "b_hh")
     full = (*weights, *[None] * 4)[:8]
     return dict(zip((*names, *(f"{n}_reverse" for n in names)), full, strict=True))
+
+
+def packed_bytes(w_ih: Value, w_hh: Value) -> int:
+    """The bytes of both weights of a direction."""
+    return (w_ih.size + w_hh.size) * w_ih.dtype.itemsize
 
 
 def window(ref: Ref, start: int) -> Ref:

@@ -10,7 +10,17 @@ import numpy as np
 from fastnn.graph import Array, Node, Shape, Value
 from fastnn.layout import Ref
 from fastnn.ops.op import Example, Op, Spec, register
-from fastnn.ops.rnn_cell import GATES, MODES, SLOTS, gemm, pairs, schedule, window
+from fastnn.ops.rnn_cell import (
+    GATES,
+    MODES,
+    PACKED_BYTES,
+    SLOTS,
+    gemm,
+    packed_bytes,
+    pairs,
+    schedule,
+    window,
+)
 
 if TYPE_CHECKING:
     from fastnn.plan.builder import Builder
@@ -51,17 +61,32 @@ class RecurrentGrad(Op):
             dy_ref = b.dense(dy, TIME_MAJOR)  # type: ignore[arg-type]
         y_ref, states = b.dense(y, TIME_MAJOR), None if h0 is None else b.dense(h0)
         row = SLOTS[self.mode] * h
-        # Memory is slower than arithmetic here: gates that nobody reads again are overwritten.
-        gates_ref = None if gates is None else b.dense(gates)
-        alone = gates is not None and b.is_last_reader(node, gates)
-        dgates = gates_ref if alone and gates_ref else b.temp((d, steps, n, row))
+        # Memory is slower than arithmetic here: gates that nobody reads again are overwritten, or, where
+        # the gradients of the weights are summed within the time loop, their gradients not kept at all.
         wanted = [b.is_used(v) for v in dweights]
-        first = b.temp((d, n, row)) if h0 is not None and any(wanted[1::4]) else None
+        matrices = any(wanted[::4]) or any(wanted[1::4])
+        assert weights[0] is not None and weights[1] is not None
+        fused = matrices and n > 0 and 2 * packed_bytes(weights[0], weights[1]) <= PACKED_BYTES
+        source = b.ref(x) if fused else None
+        if source is not None and source.strides[2] != 1:
+            source = b.dense(x)
+        dgates = None
+        gates_ref = None if gates is None else b.dense(gates)
+        if b.is_used(dx) or not fused:
+            alone = gates is not None and b.is_last_reader(node, gates)
+            dgates = gates_ref if alone and gates_ref else b.temp((d, steps, n, row))
+        begins = h0 is not None and any(wanted[1::4]) and not fused
+        first = b.temp((d, n, row)) if begins else None
         biases = any(wanted[i] for i in range(len(wanted)) if i % 4 > 1)
         dbias = b.temp((d, row)) if biases else None
+        places = {
+            f"d{name}": b.new(v, (1, 0)) if fused and b.is_used(v) else None
+            for name, v in pairs(dweights).items()
+            if name.startswith("w") and v is not None
+        }
         b.step(
             "rnn_bwd",
-            flops=2 * n * steps * d * GATES[self.mode] * h * h,
+            flops=2 * n * steps * d * GATES[self.mode] * h * (2 * h + c if fused else h),
             gates=gates_ref,
             cells=None if cells is None else b.dense(cells),
             y=y_ref,
@@ -73,21 +98,50 @@ class RecurrentGrad(Op):
             h0=states,
             c0=None if c0 is None else b.dense(c0),
             lengths=None if lengths is None else b.labels(lengths),
+            x=source,
             dgates=dgates,
             dh0=b.new(dh0) if b.is_used(dh0) else None,
             dc0=b.new(dc0) if b.is_used(dc0) else None,
             dfirst=first,
             dbias=dbias,
+            **{"dw_ih_reverse": None, "dw_hh_reverse": None, **places},
             mode=MODES.index(self.mode),
             directions=d,
             steps=steps,
             n=n,
+            c=c if fused else 0,
             h=h,
+            x_ts=0 if source is None else source.strides[1],
+            x_ns=0 if source is None else source.strides[0],
             dy_ts=0 if dy_ref is None else dy_ref.strides[1],
             dy_ns=0 if dy_ref is None else dy_ref.strides[0],
         )
-        if any(wanted[::4]):
-            rows = self._rows(b, x, lengths)
+        if not fused and dgates is not None:
+            self._weights(b, (x, lengths), y_ref, dgates, (states, first), dweights)
+        if dbias is not None:
+            self._biases(b, dbias, dweights)
+        if b.is_used(dx):
+            out = b.new(dx, TIME_MAJOR)
+            for i, w in enumerate(transposed[::4]):
+                assert w is not None and dgates is not None
+                part = window(dgates, i * steps * n * row)
+                gemm(b, (part, (row, 1)), (w, (1, w.shape[0])), (out, c),
+                     (steps * n, c, w.shape[0]), add=i > 0)  # fmt: skip
+
+    def _weights(
+        self,
+        b: Builder,
+        inputs: tuple[Value, Value | None],
+        y: Ref,
+        dgates: Ref,
+        begin: tuple[Ref | None, Ref | None],
+        dweights: Sequence[Value],
+    ) -> None:
+        """The weights' gradients as products over all steps."""
+        _, steps, n, row = dgates.shape
+        c = inputs[0].shape[2]
+        if any(b.is_used(dw) for dw in dweights[::4]):
+            rows = self._rows(b, *inputs)
             for i, dw in enumerate(dweights[::4]):
                 if b.is_used(dw):
                     part = window(dgates, i * steps * n * row)
@@ -96,16 +150,7 @@ class RecurrentGrad(Op):
                          (c, dw.shape[0], steps * n))  # fmt: skip
         for i, dw in enumerate(dweights[1::4]):
             if b.is_used(dw):
-                self._state_weight(b, i, y_ref, dgates, (states, first), b.new(dw, (1, 0)))
-        if dbias is not None:
-            self._biases(b, dbias, dweights)
-        if b.is_used(dx):
-            out = b.new(dx, TIME_MAJOR)
-            for i, w in enumerate(transposed[::4]):
-                assert w is not None
-                part = window(dgates, i * steps * n * row)
-                gemm(b, (part, (row, 1)), (w, (1, w.shape[0])), (out, c),
-                     (steps * n, c, w.shape[0]), add=i > 0)  # fmt: skip
+                self._state_weight(b, i, y, dgates, begin, b.new(dw, (1, 0)))
 
     def _rows(self, b: Builder, x: Value, lengths: Value | None) -> Ref:
         """x time-major, zero where a gradient of zero must not meet a NaN."""

@@ -153,7 +153,7 @@ static void chunk_sums(const forward_block *b, const forward_step *step, int64_t
         const T *panel = packed + gate * run->depth * ld;
         T *sums = b->sums + gate * size;
         if (c) {
-            product(step->x, a->x_ns, b->m, c, panel, ld, sums, NR, 0);
+            product(step->x, a->x_ns, 1, b->m, c, panel, ld, sums, NR, 0);
         } else {
             for (int64_t r = 0; r < b->m; r++)
                 for (int64_t v = 0; v < ld; v += VL)
@@ -162,7 +162,7 @@ static void chunk_sums(const forward_block *b, const forward_step *step, int64_t
                                         a->h - j - v));
         }
         int64_t slot = state_slot(a->mode, gate);
-        product(b->h, run->hp, b->m, a->h, panel + c * ld, ld, b->sums + slot * size, NR,
+        product(b->h, run->hp, 1, b->m, a->h, panel + c * ld, ld, b->sums + slot * size, NR,
                 slot == gate);
     }
 }

@@ -1,14 +1,18 @@
 /* Recurrent layers backward: the time loop from the end, which turns the gradient of the outputs
- * into those of the gates' sums. Gradients of weights and inputs are products of these afterwards;
- * see rnn.h. */
-#include "rnn.h"
+ * into those of the gates' sums. The gradients of weights are summed on the way (rnn_weight.h) or,
+ * as those of inputs, products of these afterwards; see rnn.h. */
+#include "rnn_weight.h"
+
+enum { MOST_TASKS = 8 }; /* of a direction that sums gradients of weights */
 
 typedef struct {
     const fnn_rnn_bwd_args *args;
     rnn_cut cut;
     int64_t gates, slots, hp;
-    T *packed; /* weights of each direction, [chunk][gates * h][NR] */
-    T *sums;   /* of dgates, [direction][block][slots][hp] */
+    int64_t tasks;       /* of each direction; its blocks are shared out among them */
+    weight_sums weights; /* sums: of [direction][task] */
+    T *packed;           /* weights of each direction, [chunk][gates * h][NR] */
+    T *sums;             /* of dgates, [direction][block][slots][hp] */
     _Atomic int failed;
 } backward_run;
 
@@ -17,6 +21,8 @@ typedef struct {
     backward_run *run;
     int64_t direction, first, m;
     T *dh, *dc, *sums;
+    T *dgates; /* of one step, where they are not kept */
+    weight_sums *weights;
 } backward_block;
 
 /* One step of one block. */
@@ -25,6 +31,7 @@ typedef struct {
     int64_t before; /* the step before in the direction's order, -1 at its begin */
     const T *dy, *gates, *cells, *y, *y_before, *cells_before;
     T *dgates;
+    const T *x;
 } backward_step;
 
 static void pack_task(void *ctx, int64_t task) {
@@ -86,6 +93,7 @@ FNN_INLINE void vector_as(int mode, const backward_block *b, const backward_step
     for (int64_t r = 0; r < b->m; r++) {
         int64_t sample = b->first + r, state = (b->direction * a->n + sample) * h + j;
         T *dgates = step->dgates + r * row + j;
+        const T *x = NULL, *before = NULL; /* of the weights' gradients */
         V d[MOST_SLOTS] = {{0}};
         if (is_active(a->lengths, sample, step->t)) {
             int first = step->before < 0 || !is_active(a->lengths, sample, step->before);
@@ -97,10 +105,15 @@ FNN_INLINE void vector_as(int mode, const backward_block *b, const backward_step
                 .y_before = first ? at(a->h0, state) : step->y_before + r * y_row + j,
                 .cells_before = first ? at(a->c0, state) : step->cells_before + r * h + j,
             };
+            x = step->x + r * a->x_ns, before = at(s.y_before, -j);
             cell_grad(mode, left, s, h, b->dh + r * run->hp + j, b->dc + r * run->hp + j, d);
             if (first && a->dfirst)
                 for (int q = 0; q < slots; q++)
                     v_store_upto((T *)a->dfirst + (state - j) * slots + q * h + j, d[q], left);
+        }
+        if (b->weights) {
+            if (j == 0) collect_input(b->weights, r, x, before);
+            for (int q = 0; q < slots; q++) v_store(collected(b->weights, q, j, r), d[q]);
         }
         for (int q = 0; q < slots; q++) {
             v_store_upto(dgates + q * h, d[q], left);
@@ -146,9 +159,9 @@ static void through_weights(const backward_block *b, const backward_step *step) 
         int64_t ld = round_up(least(NR, h - j), VL);
         const T *packed = run->packed + k * (b->direction * run->hp + j);
         T *dh = b->dh + j;
-        product(step->dgates, row, b->m, plain, packed, ld, dh, run->hp, 1);
+        product(step->dgates, row, 1, b->m, plain, packed, ld, dh, run->hp, 1);
         if (plain < k)
-            product(step->dgates + 3 * h, row, b->m, k - plain, packed + plain * ld, ld, dh,
+            product(step->dgates + 3 * h, row, 1, b->m, k - plain, packed + plain * ld, ld, dh,
                     run->hp, 1);
     }
 }
@@ -166,37 +179,79 @@ static backward_step step_at(const backward_block *b, int64_t s) {
     step.y = (const T *)a->y + y_row;
     step.y_before = step.y + past * a->n * run->cut.directions * a->h;
     step.cells_before = at(step.cells, past * a->n * a->h);
-    step.dgates = (T *)a->dgates + row * width;
+    step.dgates = b->dgates ? b->dgates : (T *)a->dgates + row * width;
+    step.x = at(a->x, t * a->x_ts + b->first * a->x_ns);
     return step;
+}
+
+static void backward_steps(backward_block *b) {
+    const fnn_rnn_bwd_args *a = b->run->args;
+    weight_sums *weights = b->weights;
+    for (int64_t s = a->steps - 1; s >= 0; s--) {
+        backward_step step = step_at(b, s);
+        if (weights && weights->filled + b->m > weights->room) multiply_collected(weights);
+        cells_grad(b, &step);
+        if (weights) weights->filled += b->m;
+        if (s > 0 || a->dh0) through_weights(b, &step);
+    }
+}
+
+static void backward_rows(backward_block *b, int64_t block) {
+    backward_run *run = b->run;
+    const fnn_rnn_bwd_args *a = run->args;
+    b->first = block * run->cut.rows;
+    b->m = least(run->cut.rows, a->n - b->first);
+    int64_t states = (b->direction * a->n + b->first) * a->h;
+    b->sums = run->sums + (b->direction * run->cut.blocks + block) * run->slots * run->hp;
+    memset(b->sums, 0, (size_t)(run->slots * run->hp) * sizeof(T));
+    load_rows(b->dh, run->hp, at(a->dhn, states), b->m, a->h);
+    load_rows(b->dc, run->hp, at(a->dcn, states), b->m, a->h);
+    backward_steps(b);
+    store_rows(a->dh0 ? (T *)a->dh0 + states : NULL, b->dh, run->hp, b->m, a->h);
+    store_rows(a->dc0 ? (T *)a->dc0 + states : NULL, b->dc, run->hp, b->m, a->h);
 }
 
 static void backward_task(void *ctx, int64_t task) {
     backward_run *run = ctx;
     const fnn_rnn_bwd_args *a = run->args;
-    backward_block b = {.run = run,
-                        .direction = task / run->cut.blocks,
-                        .first = task % run->cut.blocks * run->cut.rows};
-    b.m = least(run->cut.rows, a->n - b.first);
-    int64_t size = b.m * run->hp, states = (b.direction * a->n + b.first) * a->h;
-    b.dh = fnn_scratch((size_t)(2 * size) * sizeof(T));
+    weight_sums weights = run->weights;
+    int64_t states = run->cut.rows * run->hp, share = task % run->tasks;
+    int64_t step = a->dgates ? 0 : run->cut.rows * run->slots * a->h;
+    int64_t collect = weights.room ? collected_size(&weights) : 0;
+    backward_block b = {.run = run, .direction = task / run->tasks};
+    b.dh = fnn_scratch((size_t)(2 * states + collect + step) * sizeof(T));
     if (!b.dh) {
         run->failed = 1;
         return;
     }
-    b.dc = b.dh + size;
-    b.sums = run->sums + task * run->slots * run->hp;
-    memset(b.sums, 0, (size_t)(run->slots * run->hp) * sizeof(T));
-    load_rows(b.dh, run->hp, at(a->dhn, states), b.m, a->h);
-    load_rows(b.dc, run->hp, at(a->dcn, states), b.m, a->h);
-    __auto_type before = flush_denormals();
-    for (int64_t s = a->steps - 1; s >= 0; s--) {
-        backward_step step = step_at(&b, s);
-        cells_grad(&b, &step);
-        if (s > 0 || a->dh0) through_weights(&b, &step);
+    b.dc = b.dh + states;
+    if (weights.room) {
+        weights.panels = b.dc + states;
+        weights.inputs = weights.panels + weights.room * run->slots * run->hp;
+        weights.sums += task * sums_size(&weights);
+        b.weights = &weights;
     }
+    if (step) b.dgates = b.dc + states + collect;
+    __auto_type before = flush_denormals();
+    for (int64_t block = share * run->cut.blocks / run->tasks;
+         block < (share + 1) * run->cut.blocks / run->tasks; block++)
+        backward_rows(&b, block);
+    if (weights.room) multiply_collected(&weights);
     restore_denormals(before);
-    store_rows(a->dh0 ? (T *)a->dh0 + states : NULL, b.dh, run->hp, b.m, a->h);
-    store_rows(a->dc0 ? (T *)a->dc0 + states : NULL, b.dc, run->hp, b.m, a->h);
+}
+
+/* --- sums of all tasks ----------------------------------------------------------------------- */
+
+static void weight_row_task(void *ctx, int64_t task) {
+    const backward_run *run = ctx;
+    const fnn_rnn_bwd_args *a = run->args;
+    weight_sums w = run->weights;
+    int64_t rows = w.c + w.h, direction = task / rows, i = task % rows;
+    T *dw_ih = direction ? a->dw_ih_reverse : a->dw_ih;
+    T *dw_hh = direction ? a->dw_hh_reverse : a->dw_hh;
+    T *out = i < w.c ? dw_ih : dw_hh;
+    w.sums += direction * run->tasks * sums_size(&w);
+    if (out) add_weight_row(&w, run->tasks, i, out + (i < w.c ? i : i - w.c) * run->gates * w.h);
 }
 
 static void add_sums(const backward_run *run) {
@@ -215,13 +270,27 @@ static void add_sums(const backward_run *run) {
         }
 }
 
+/* Elements of the work buffer: panels, sums of dgates, sums of the weights' gradients. */
 static int64_t backward_sizes(const fnn_rnn_bwd_args *a, backward_run *run) {
     *run = (backward_run){.args = a,
                           .cut = cut_rnn(a->directions, a->n),
                           .gates = gates_of(a->mode),
                           .slots = slots_of(a->mode),
                           .hp = round_up(a->h, VL)};
-    return a->directions * run->hp * (run->gates * a->h + run->cut.blocks * run->slots);
+    run->tasks = run->cut.blocks;
+    if (a->c && a->n > 0) {
+        run->tasks = least(run->cut.blocks, MOST_TASKS);
+        int64_t all = run->cut.rows * a->steps * ceil_div(run->cut.blocks, run->tasks);
+        int64_t room = run->cut.rows > COLLECTED ? run->cut.rows : COLLECTED;
+        run->weights = (weight_sums){.mode = a->mode,
+                                     .slots = run->slots,
+                                     .c = a->c,
+                                     .h = a->h,
+                                     .hp = run->hp,
+                                     .room = least(room, all)};
+    }
+    int64_t sums = run->weights.room ? a->directions * run->tasks * sums_size(&run->weights) : 0;
+    return a->directions * run->hp * (run->gates * a->h + run->cut.blocks * run->slots) + sums;
 }
 
 int FNN_SYM(rnn_bwd)(const fnn_rnn_bwd_args *a) {
@@ -231,12 +300,16 @@ int FNN_SYM(rnn_bwd)(const fnn_rnn_bwd_args *a) {
     int64_t panels = a->directions * run.hp * run.gates * a->h;
     run.packed = a->work;
     run.sums = run.packed + panels;
+    run.weights.sums = run.sums + a->directions * run.cut.blocks * run.slots * run.hp;
     fnn_parallel(a->directions * ceil_div(a->h, NR), (double)panels * 0.3, pack_task, &run);
-    double steps = (double)a->n * (double)a->steps;
-    fnn_parallel(a->directions * run.cut.blocks, (double)panels * steps / (VL * 4), backward_task,
-                 &run);
+    double products = (double)a->n * (double)a->steps * (double)(panels / (VL * 4));
+    fnn_parallel(a->directions * run.tasks, a->c ? 2 * products : products, backward_task, &run);
     if (run.failed) return FNN_NO_MEMORY;
     if (a->dbias) add_sums(&run);
+    if (run.weights.room) {
+        double sums = (double)(a->directions * run.tasks * sums_size(&run.weights));
+        fnn_parallel(a->directions * (a->c + a->h), sums * 0.1, weight_row_task, &run);
+    }
     return FNN_OK;
 }
 
