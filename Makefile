@@ -32,7 +32,7 @@ lint: build
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'kernels/*.c' 'kernels/*.h')
-	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint fastnn/_core.pyx
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint fastnn/_core.pyx fastnn/*.pxi
 
 build: $(VENV)/.ready
 	$(BIN)/python setup.py --quiet build_ext --inplace

@@ -77,7 +77,7 @@ class KernelBuild:
         jobs = []
         have = [f"-DFNN_HAVE_{isa.upper()}" for isa in self.isas]
         base = next(iter(self.isas.values()))
-        for name in ("dispatch", "threads"):
+        for name in ("dispatch", "threads", "quota"):
             jobs.append((KERNELS / f"{name}.c", f"{name}.o", [*base, *have]))
         for source in sorted((KERNELS / "body").glob("*.c")):
             for isa, flags in self.isas.items():
@@ -124,6 +124,7 @@ class BuildCore(build_ext):
         )
         ext.extra_objects = KernelBuild(folder).objects()
         ext.depends = [*ext.extra_objects, str(KERNELS / "table.h"), str(KERNELS / "threads.h")]
+        ext.depends += ["fastnn/_memory.pxi", "fastnn/_program.pxi"]
         ext.include_dirs = [str(KERNELS), numpy.get_include()]
         super().build_extension(ext)
 

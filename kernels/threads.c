@@ -12,7 +12,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -169,48 +168,19 @@ void fnn_parallel(int64_t tasks, double cost, fnn_task fn, void *ctx) {
 
 /* --- how many ------------------------------------------------------------------------------- */
 
-static int affinity_count(void) {
-#if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-#endif
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (int)n : 1;
-}
-
-/* The cgroup v2 quota in whole cores, rounded up; a large number where there is none. */
-static int quota_count(void) {
-    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
-    if (!f) return MAX_THREADS;
-    long long quota, period;
-    int fields = fscanf(f, "%lld %lld", &quota, &period);
-    fclose(f);
-    if (fields != 2 || quota <= 0 || period <= 0) return MAX_THREADS;
-    long long cores = (quota + period - 1) / period;
-    return cores < MAX_THREADS ? (int)cores : MAX_THREADS;
-}
-
-int fnn_default_threads(void) {
-    const char *asked = getenv("FASTNN_NUM_THREADS");
-    int n = asked ? atoi(asked) : 0;
-    if (n < 1) {
-        n = affinity_count();
-        int quota = quota_count();
-        if (quota < n) n = quota;
-    }
-    return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n;
-}
-
 int fnn_get_threads(void) {
     int n = atomic_load_explicit(&wanted, memory_order_relaxed);
     if (n == 0) {
         n = fnn_default_threads();
+        if (n > MAX_THREADS) n = MAX_THREADS;
         atomic_store(&wanted, n);
     }
     return n;
 }
 
-void fnn_set_threads(int n) { atomic_store(&wanted, n > MAX_THREADS ? MAX_THREADS : n); }
+void fnn_set_threads(int n) {
+    atomic_store(&wanted, n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n);
+}
 
 /* --- scratch -------------------------------------------------------------------------------- */
 

@@ -16,12 +16,26 @@ typedef void (*fnn_task)(void *ctx, int64_t task);
  */
 void fnn_parallel(int64_t tasks, double cost, fnn_task fn, void *ctx);
 
+/* The cost of reading and writing so many bytes. Small ones lie in the cache of the core that wrote
+ * them, where others are slow to fetch them from. */
+enum { FNN_CACHED_BYTES = 1 << 20 };
+static inline double fnn_moving_ns(double bytes) {
+    return bytes / (bytes < FNN_CACHED_BYTES ? 100 : 20);
+}
+
 /* This thread's scratch memory, 64-byte aligned, kept between calls and grown when needed; NULL
  * when memory is out. One user at a time: a task must not call another kernel while it holds it. */
 void *fnn_scratch(size_t bytes);
 
-int fnn_get_threads(void);
-void fnn_set_threads(int n);   /* n >= 1 */
-int fnn_default_threads(void); /* by affinity, cgroup quota and FASTNN_NUM_THREADS */
+/* Visible outside, for threadpoolctl. */
+#define FNN_EXPORT __attribute__((visibility("default")))
+FNN_EXPORT int fnn_get_threads(void);
+FNN_EXPORT void fnn_set_threads(int n); /* n >= 1 */
+
+/* quota.c: by FASTNN_NUM_THREADS, or else affinity and quota. */
+int fnn_default_threads(void);
+/* Whole cores that the cgroups named in the file `membership`, mounted at `mount`, leave to this
+ * process; INT_MAX where they set no limit. */
+int fnn_quota_threads(const char *membership, const char *mount);
 
 #endif

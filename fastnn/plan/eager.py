@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from threading import Lock
 from typing import Any
@@ -19,6 +20,9 @@ KEPT = 256  # plans; the least recently used one goes first
 
 _plans: OrderedDict[Any, Plan] = OrderedDict()
 _lock = Lock()
+os.register_at_fork(
+    before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+)
 _arena = _core.Memory(0)
 _hyper = np.zeros(4)
 
