@@ -184,7 +184,8 @@ FNN_INLINE void apply(apply_job *job, fnn_task fn) {
     int64_t wide = (l->rows + l->fold - 1) / l->fold;
     job->task_rows = 2 * l->block;
     int64_t tasks = (wide + job->task_rows - 1) / job->task_rows;
-    fnn_parallel(tasks, 0.1 * (double)(l->rows * l->c) * sizeof(T), fn, job);
+    double bytes = (double)(l->rows * l->c) * sizeof(T) * (job->dy || job->residual ? 3 : 2);
+    fnn_parallel(tasks, fnn_moving_ns(bytes), fn, job);
 }
 
 #endif

@@ -4,8 +4,7 @@
 
 #include <stdint.h>
 
-/* A task's elements; BYTES_PER_NS is what one core copies. */
-enum { CHUNK = 16384, BYTES_PER_NS = 20 };
+enum { CHUNK = 16384 /* a task's elements */ };
 
 static inline int64_t chunks(int64_t n) { return (n + CHUNK - 1) / CHUNK; }
 static inline int64_t chunk_length(int64_t n, int64_t chunk) {

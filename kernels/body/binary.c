@@ -150,7 +150,9 @@ int FNN_SYM(binary)(const fnn_binary_args *args) {
     j.rows_per_task = n < CHUNK ? CHUNK / n : 0;
     int64_t per = j.rows_per_task;
     int64_t tasks = per ? (j.rows + per - 1) / per : j.rows * chunks(n);
-    double ns = 3. * sizeof(T) * j.rows * n / BYTES_PER_NS;
-    fnn_parallel(tasks, args->op == FNN_POW ? 20 * ns : ns, binary_task, &j);
+    double bytes = 3. * sizeof(T) * j.rows * n, ns = fnn_moving_ns(bytes);
+    if (args->op == FNN_POW) ns = bytes;
+    if (args->op == FNN_BCE || args->op == FNN_XLOGY) ns = bytes / 15;
+    fnn_parallel(tasks, ns, binary_task, &j);
     return FNN_OK;
 }

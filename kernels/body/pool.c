@@ -83,11 +83,13 @@ FNN_INLINE void pool_pixel(const window *win, T *y, int32_t *idx, int64_t c, int
     }
 }
 
-/* `count` pixels of one output row, whole 2x2 windows `step` input pixels apart: the usual case, so
- * everything about the window is a constant. */
+/* `count` pixels of one output row, whole windows of 2x2 or 3x3 (`side`) `step` input pixels apart:
+ * the usual cases, so everything about the window is a constant. */
 FNN_INLINE void pool_run(const window *first, T *y, int32_t *idx, int64_t c, int64_t count,
-                         int64_t step, int mode, int with_idx, int relu) {
-    window win = {first->x, 2, 2, first->row_step, c, first->position, first->row_jump, 1, 4};
+                         int64_t step, int side, int mode, int with_idx, int relu) {
+    window win = {first->x,        side, side,
+                  first->row_step, c,    first->position,
+                  first->row_jump, 1,    (T)(side * side)};
     for (int64_t i = 0; i < count; i++, y += c, win.x += step * c, win.position += step) {
         pool_pixel(&win, y, idx, c, VL, mode, with_idx, relu);
         if (with_idx) idx += c;
@@ -99,8 +101,9 @@ FNN_INLINE void pool_rows(const fwd_job *job, int64_t from, int64_t to, int mode
     const fnn_pool_fwd_args own = *job->a, *a = &own; /* no store to y may change them */
     const pool_axis h = job->h, w = job->w;
     const int relu = a->act == FNN_ACT_RELU;
-    const int plain =
-        !a->adaptive && h.kernel == 2 && w.kernel == 2 && h.dilation == 1 && w.dilation == 1;
+    const int64_t side = h.kernel;
+    const int plain = !a->adaptive && (side == 2 || side == 3) && w.kernel == side &&
+                      h.dilation == 1 && w.dilation == 1;
     const int64_t c = a->c, iw = a->iw, ow = a->ow, image = a->ih * iw * c;
     const T *x_end = (const T *)a->x + a->n * image;
     const T *y_end = (T *)a->y + to * ow * c;
@@ -111,7 +114,7 @@ FNN_INLINE void pool_rows(const fwd_job *job, int64_t from, int64_t to, int mode
         const T *x = (const T *)a->x + sample * image;
         T *y = (T *)a->y + row * ow * c;
         int32_t *idx = with_idx ? (int32_t *)a->idx + row * ow * c : NULL;
-        const int two_rows = plain && v.count == 2;
+        const int all_rows = plain && v.count == side;
         window win = {.rows = v.count, .row_step = v.step * iw * c, .row_jump = v.step * iw};
         for (int64_t ox = 0; ox < ow;) {
             pool_cells u = pool_window(&w, ox);
@@ -122,17 +125,19 @@ FNN_INLINE void pool_rows(const fwd_job *job, int64_t from, int64_t to, int mode
                 win.divisor =
                     (T)(height * pool_divisor(&w, ox, u.count, (int)a->count_include_pad));
             int64_t reach = (v.count - 1) * win.row_step + (u.count - 1) * win.col_step + VL;
-            if (two_rows && u.count == 2) {
-                int64_t run = least((iw - 2 - u.first) / w.stride + 1, ow - ox);
+            if (all_rows && u.count == side) {
+                int64_t run = least((iw - side - u.first) / w.stride + 1, ow - ox);
                 if (c < VL) {
-                    int64_t x_room = x_end - win.x - (iw + 1) * c - VL, y_room = y_end - y - VL;
+                    int64_t x_room = x_end - win.x - reach, y_room = y_end - y - VL;
                     run = least(run, x_room < 0 ? 0 : x_room / (w.stride * c) + 1);
                     run = least(run, y_room < 0 ? 0 : y_room / c + 1);
                 }
-                if (relu)
-                    pool_run(&win, y, idx, c, run, w.stride, mode, with_idx, 1);
+                if (side == 3)
+                    pool_run(&win, y, idx, c, run, w.stride, 3, mode, with_idx, relu);
+                else if (relu)
+                    pool_run(&win, y, idx, c, run, w.stride, 2, mode, with_idx, 1);
                 else
-                    pool_run(&win, y, idx, c, run, w.stride, mode, with_idx, 0);
+                    pool_run(&win, y, idx, c, run, w.stride, 2, mode, with_idx, 0);
                 ox += run, y += run * c;
                 if (with_idx) idx += run * c;
                 if (run > 0) continue;
@@ -173,6 +178,8 @@ int FNN_SYM(pool_fwd)(const fnn_pool_fwd_args *a) {
     int64_t bytes = (a->n * a->c * (a->ih * a->iw + a->oh * a->ow)) * (int64_t)sizeof(T);
     job.rows_per_task = pool_rows_per_task(job.rows, bytes);
     int64_t tasks = (job.rows + job.rows_per_task - 1) / job.rows_per_task;
-    fnn_parallel(tasks, 0.1 * (double)bytes, fwd_task, &job);
+    double ns = fnn_moving_ns((double)bytes);
+    int64_t area = a->adaptive ? 4 : a->kh * a->kw; /* cells that a window reads */
+    fnn_parallel(tasks, ns * (area > 4 ? (double)area / 3 : 1.2), fwd_task, &job);
     return FNN_OK;
 }

@@ -11,6 +11,7 @@ typedef struct {
     pool_axis h, w;
     int64_t rows, rows_per_task; /* input rows of the whole batch */
     int disjoint;                /* no two windows share a cell, cells of a window are neighbours */
+    int quarters; /* windows of 2x2 side by side, all inside, pixels of whole vectors */
 } bwd_job;
 
 /* One row of dx; offsets into dy, idx and saved count from the sample's first output. */
@@ -125,6 +126,30 @@ FNN_INLINE void spread_row(const bwd_job *job, const bwd_row *row, int average) 
     zero_pixels(row, c, done, iw);
 }
 
+/* The usual case of spread_row, where everything about the windows is a constant. */
+FNN_INLINE void spread_quarters(const bwd_job *job, const bwd_row *row, int average) {
+    const int64_t c = job->a->c, iw = job->a->iw, ow = job->a->ow;
+    int64_t out = row->oy.lo * ow * c;
+    VI left = pool_position(row->iy * iw);
+    T *dx = row->dx;
+    for (int64_t ox = 0; ox < ow; ox++, out += c, dx += 2 * c, left += 2) {
+        for (int64_t ch = 0; ch < c; ch += VL) {
+            int64_t from = least(ch, c - VL);
+            V g = load_grad(row, out + from, VL);
+            if (average) {
+                g *= v_set1((T)0.25);
+                v_store(dx + from, g);
+                v_store(dx + c + from, g);
+            } else {
+                VI idx = pool_load_idx(row->idx + out + from, VL);
+                v_store(dx + from, v_select(idx == left, g, (V){0}));
+                v_store(dx + c + from, v_select(idx == left + 1, g, (V){0}));
+            }
+        }
+    }
+    zero_pixels(row, c, 2 * ow, iw);
+}
+
 FNN_INLINE void bwd_rows(const bwd_job *shared, int64_t from, int64_t to, int average) {
     const fnn_pool_bwd_args args = *shared->a, *a = &args; /* no store to dx may change them */
     bwd_job own = *shared;
@@ -142,7 +167,9 @@ FNN_INLINE void bwd_rows(const bwd_job *shared, int64_t from, int64_t to, int av
         row.dx = (T *)a->dx + r * a->iw * a->c;
         row.iy = iy;
         row.oy = oy = pool_advance(&job->h, oy, iy);
-        if (job->disjoint)
+        if (job->quarters && row.oy.lo <= row.oy.hi)
+            spread_quarters(job, &row, average);
+        else if (job->disjoint)
             spread_row(job, &row, average);
         else if (average)
             gather_average_row(job, &row);
@@ -167,12 +194,19 @@ static int is_disjoint(const pool_axis *a) {
     return a->stride >= a->kernel && a->dilation == 1;
 }
 
+static int is_halved(const pool_axis *a) {
+    return !a->adaptive && a->kernel == 2 && a->stride == 2 && a->pad == 0 && a->dilation == 1 &&
+           2 * a->out <= a->in;
+}
+
 int FNN_SYM(pool_bwd)(const fnn_pool_bwd_args *a) {
     bwd_job job = {.a = a, .h = POOL_AXIS_H(a), .w = POOL_AXIS_W(a), .rows = a->n * a->ih};
     job.disjoint = is_disjoint(&job.h) && is_disjoint(&job.w);
+    job.quarters = is_halved(&job.h) && is_halved(&job.w) && a->c >= VL;
     int64_t bytes = (a->n * a->c * (a->ih * a->iw + 2 * a->oh * a->ow)) * (int64_t)sizeof(T);
     job.rows_per_task = pool_rows_per_task(job.rows, bytes);
     int64_t tasks = (job.rows + job.rows_per_task - 1) / job.rows_per_task;
-    fnn_parallel(tasks, 0.1 * (double)bytes, bwd_task, &job);
+    double ns = fnn_moving_ns((double)bytes) * (job.quarters ? 1.5 : job.disjoint ? 3 : 8);
+    fnn_parallel(tasks, ns, bwd_task, &job);
     return FNN_OK;
 }

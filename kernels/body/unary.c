@@ -60,7 +60,31 @@ static void unary_task(void *ctx, int64_t chunk) {
     j->fn(j->x + at, dy, j->y + at, chunk_length(j->n, chunk), j->a, j->b);
 }
 
-static int run(unary_job *j, double ns) {
+/* True where memory is the limit, not arithmetic. */
+static int is_light(int64_t op) {
+    switch (op) {
+    case FNN_NEG:
+    case FNN_ABS:
+    case FNN_SQUARE:
+    case FNN_RELU:
+    case FNN_SIGN:
+    case FNN_AFFINE:
+    case FNN_HEAVISIDE:
+    case FNN_THRESHOLD:
+    case FNN_HARDTANH:
+    case FNN_LEAKY_RELU:
+    case FNN_HARDSIGMOID:
+    case FNN_HARDSWISH:
+    case FNN_HUBER:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+static int run(unary_job *j, int64_t op, int arrays) {
+    double bytes = (double)arrays * sizeof(T) * j->n;
+    double ns = is_light(op) ? fnn_moving_ns(bytes) : bytes / 15;
     if (j->n <= CHUNK)
         j->fn(j->x, j->dy, j->y, j->n, j->a, j->b);
     else
@@ -71,14 +95,14 @@ static int run(unary_job *j, double ns) {
 int FNN_SYM(unary)(const fnn_unary_args *u) {
     unary_job j = {.x = u->x, .y = u->y, .n = u->n, .a = (T)u->alpha, .b = (T)u->beta};
     j.fn = loops[u->op];
-    return run(&j, 2. * sizeof(T) * u->n / BYTES_PER_NS);
+    return run(&j, u->op, 2);
 }
 
 int FNN_SYM(unary_grad)(const fnn_unary_grad_args *u) {
     unary_job j = {.x = u->x, .dy = u->dy, .y = u->dx, .n = u->n};
     j.a = (T)u->alpha, j.b = (T)u->beta;
     j.fn = slope_loops[u->op];
-    return run(&j, 3. * sizeof(T) * u->n / BYTES_PER_NS);
+    return run(&j, u->op, 3);
 }
 
 /* --- lerp ----------------------------------------------------------------------------------- */
@@ -94,6 +118,6 @@ static void lerp_task(void *ctx, int64_t chunk) {
 }
 
 int FNN_SYM(lerp)(const fnn_lerp_args *l) {
-    fnn_parallel(chunks(l->n), 3. * sizeof(T) * l->n / BYTES_PER_NS, lerp_task, (void *)l);
+    fnn_parallel(chunks(l->n), fnn_moving_ns(3. * sizeof(T) * l->n), lerp_task, (void *)l);
     return FNN_OK;
 }
