@@ -157,7 +157,7 @@ def adam(a: Arrays, spec: dict[str, Any]) -> Any:
     arrays = {"g": a["g"], "w": a["w"], "m": np.zeros_like(a["w"]), "v": np.zeros_like(a["w"])}
     hyper = np.array([0.0, 0.0, spec["lr"], 0.0])
     numbers = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
-    numbers |= {"n": a["w"].size, "start": 0, "lr_at": 2, "decoupled": 0, "maximize": 0}
+    numbers |= {"n": a["w"].size, "start": 0, "lr_at": 2, "decoupled": 0, "maximize": 0, "c": 1}
 
     def run() -> None:
         hyper[0] += 1

@@ -215,7 +215,8 @@ def _optimizer(name: str) -> Kernel:
         small = {"hyper": np.array([1.0, 0.0, 1e-3, 0.0])}
         if kernel == "nadam":
             small["cache"] = np.zeros(2)
-        numbers = {"n": n, "start": 0, "lr_at": 2, "maximize": 0, "weight_decay": 0.0, **more}
+        numbers = {"n": n, "start": 0, "lr_at": 2, "maximize": 0, "c": 1}
+        numbers |= {"weight_decay": 0.0, **more}
         return _pass(kernel, {"g": normal(n)}, {}, updated, small, **numbers)
 
     return Kernel(name, make)
