@@ -104,6 +104,11 @@ int64_t FNN_SYM(conv_planar_size)(const fnn_conv_pack_args *a);
 void FNN_SYM(conv_planar_pack)(const fnn_conv_pack_args *a);
 int FNN_SYM(conv_planar_fwd)(const fnn_conv_fwd_args *a);
 
+/* conv_weight_planar.c: whether backward-weights runs along pixels, and that. */
+int FNN_SYM(conv_weight_is_planar)(const fnn_conv_bwd_weight_args *a);
+int64_t FNN_SYM(conv_weight_planar_size)(const fnn_conv_bwd_weight_args *a);
+int FNN_SYM(conv_weight_planar)(const fnn_conv_bwd_weight_args *a);
+
 /* conv_scatter.c */
 int64_t FNN_SYM(conv_scatter_size)(const fnn_conv_pack_args *a);
 void FNN_SYM(conv_scatter_pack)(const fnn_conv_pack_args *a);

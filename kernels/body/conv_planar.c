@@ -9,8 +9,7 @@
  *   task = a sample:  source [h, w, in] -> planes [in][height][width] -> sums [out][height * width]
  *                     -> destination [h, w, out]
  */
-#include "conv.h"
-#include "transpose.h"
+#include "conv_planes.h"
 
 typedef struct {
     conv_shape a;
@@ -36,29 +35,6 @@ void FNN_SYM(conv_planar_pack)(const fnn_conv_pack_args *a) {
     for (int64_t o = 0; o < a->k; o++)
         for (int64_t i = 0; i < a->c; i++)
             for (int64_t tap = 0; tap < taps; tap++) *to++ = w[(tap * a->c + i) * a->k + o];
-}
-
-/* A row of n pixels with c channels each to c rows, `plane` elements apart. */
-static void split_channels(const T *row, int64_t n, int64_t c, T *out, int64_t plane) {
-    for (int64_t first = 0; first < n; first += VL)
-        for (int64_t i = 0; i < c; i += VL)
-            v_transpose_block(row + first * c + i, c, least(VL, n - first), out + i * plane + first,
-                              plane, least(VL, c - i));
-}
-
-static void take_planes(const plan *p, const T *sample, T *planes) {
-    int64_t plane = p->height * p->width, n = least(p->src_w, p->width - p->pad_w);
-    memset(planes, 0, p->planes_bytes);
-    for (int64_t y = 0; y < p->height; y++) {
-        int64_t from = y - p->pad_h;
-        if (from < 0 || from >= p->src_h || n <= 0) continue;
-        const T *row = sample + from * p->src_w * p->in;
-        T *out = planes + y * p->width + p->pad_w;
-        if (p->in == 1)
-            memcpy(out, row, (size_t)n * sizeof(T));
-        else
-            split_channels(row, n, p->in, out, plane);
-    }
 }
 
 static void multiply(const plan *p, const T *planes, T *sums, conv_segment *segments) {
@@ -148,7 +124,10 @@ static void run_task(void *ctx, int64_t task) {
     }
     T *planes = (T *)scratch, *sums = (T *)(scratch + p->planes_bytes);
     const T *bias = spread_bias(p, (T *)(scratch + p->planes_bytes + p->sums_bytes));
-    take_planes(p, p->src + task * p->src_h * p->src_w * p->in, planes);
+    int64_t image = p->src_h * p->src_w * p->in;
+    memset(planes, 0, p->planes_bytes);
+    take_planes(p->src + task * image, p->src + p->a.n * image, p->src_h, p->src_w, p->in, planes,
+                p->height * p->width, p->height, p->width, p->pad_h, p->pad_w);
     multiply(p, planes, sums,
              (conv_segment *)(scratch + p->planes_bytes + p->sums_bytes + p->bias_bytes));
     for (int64_t y = 0; y < p->dst_h; y++)

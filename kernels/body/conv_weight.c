@@ -246,6 +246,7 @@ static double make_plan(plan *p, const fnn_conv_bwd_weight_args *args) {
 int64_t FNN_SYM(conv_bwd_weight_size)(const fnn_conv_bwd_weight_args *args) {
     if (conv_is_depthwise(args->groups, args->c, args->k))
         return FNN_SYM(conv_depthwise_bwd_weight_size)(args);
+    if (FNN_SYM(conv_weight_is_planar)(args)) return FNN_SYM(conv_weight_planar_size)(args);
     plan p = {0};
     make_plan(&p, args);
     return p.chunks > 1 ? p.chunks * (p.m * p.a.k + p.a.k) * (int64_t)sizeof(T) : 0;
@@ -254,6 +255,7 @@ int64_t FNN_SYM(conv_bwd_weight_size)(const fnn_conv_bwd_weight_args *args) {
 int FNN_SYM(conv_bwd_weight)(const fnn_conv_bwd_weight_args *args) {
     if (conv_is_depthwise(args->groups, args->c, args->k))
         return FNN_SYM(conv_depthwise_bwd_weight)(args);
+    if (FNN_SYM(conv_weight_is_planar)(args)) return FNN_SYM(conv_weight_planar)(args);
     plan p = {
         .x = args->x, .dy = args->dy, .dw = args->dw, .dbias = args->dbias, .work = args->work};
     double cost = make_plan(&p, args);
