@@ -249,3 +249,20 @@ def test_ops_compute_on_arrays() -> None:
         ops.matmul(a, a)
     with pytest.raises(TypeError, match="float64 like the others"):
         ops.matmul(a, b.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "dims, shape", [((), (2, 60)), ((1, 2), (2, 12, 5)), ((-2,), (2, 3, 20)), ((0, 1), (6, 4, 5))]
+)
+def test_flatten_merges_the_dimensions_from_start_to_end(dims, shape):
+    x = np.arange(120, dtype=np.float32).reshape(2, 3, 4, 5)
+    np.testing.assert_array_equal(nn.Flatten(*dims)(x), x.reshape(shape))
+
+
+@pytest.mark.parametrize(
+    "dims, words",
+    [((4,), "start_dim: 4 lies outside"), ((2, 1), "end_dim: 1 comes before start_dim 2")],
+)
+def test_flatten_names_wrong_dimensions(dims, words):
+    with pytest.raises(ValueError, match=words):
+        nn.Flatten(*dims)(np.zeros((2, 3, 4), np.float32))
