@@ -69,7 +69,7 @@ def test_every_cure_of_overfitting_helps(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("matplotlib")
-    results = example("overfitting")["main"](tmp_path / "cures.png", epochs=60)
+    results = example("overfitting")["main"](tmp_path / "cures.png", epochs=40)
     plain = results.pop("none")
     assert plain["training loss"] < 0.05 < 0.5 < plain["loss"]  # learned by heart
     for cured in results.values():
