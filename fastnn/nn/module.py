@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastnn.graph import Array, Storage, Value, changed, storage_value
+from fastnn.graph import Array, Storage, Value, changed, storage_value, update
 
 M = TypeVar("M", bound="Module")
 
@@ -59,12 +59,28 @@ class Parameter(Storage):
 
 
 class Buffer(Storage):
-    """An array that belongs to a Module's state but is not trained (running statistics)."""
+    """An array that belongs to a Module's state but is not trained (running statistics, states)."""
 
     @property
     def data(self) -> Array:
         """A view of the numbers: writing to it changes the buffer."""
         return self.array
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        self.array[...] = value
+
+    def assign(self, value: Value) -> None:
+        """Within forward: when this run (a step, a call of the model) ends, hold `value`.
+
+        The buffer is a constant to each run, so no gradient flows from one into the run before: the
+        state of a recurrent layer carried this way is truncated backpropagation through time (Williams
+        and Peng, 1990). Trainer.evaluate and predict leave buffers alone. Raises ValueError for another
+        shape.
+        """
+        if value.shape != self.shape:
+            raise ValueError(f"assign: value: expected shape {self.shape}, got {value.shape}")
+        update(self, value, 1.0)
 
 
 @cache

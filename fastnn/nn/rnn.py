@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastnn import ops
+from fastnn.graph import Storage, storage_value
 from fastnn.nn.init import uniform
 from fastnn.nn.layers import positive
 from fastnn.nn.module import Module, Parameter, value
@@ -60,6 +61,7 @@ class _Weights(Module):
             h0, c0 = hx, None
             if isinstance(hx, tuple):
                 raise TypeError(f"{layer}: hx: expected one array, got a tuple")
+        h0, c0 = (storage_value(s) if isinstance(s, Storage) else s for s in (h0, c0))
         for name, state in (("h0", h0), ("c0", c0)):
             if state is not None and tuple(state.shape) != shape:
                 raise ValueError(f"{layer}: {name}: expected shape {shape}, got {state.shape}")
@@ -153,9 +155,10 @@ class RNN(_Layers):
 
     As torch.nn.RNN, but batch_first=True by default: x (N, T, C), o (N, T, D * H) and h
     (num_layers * D, N, H) from `o, h = rnn(x, hx, lengths=lengths)`, D = 2 if bidirectional, else 1;
-    one sequence (T, C) has no N anywhere. hx: the first states, like h; zeros by default. lengths (N,):
-    integers from 1 to T. Beyond a sequence's length o is zero, h is the state after its last step,
-    where the direction from the end begins; what x holds there matters to nothing.
+    one sequence (T, C) has no N anywhere. hx: the first states, like h (a Buffer too, whose assign(h)
+    carries them from one run to the next); zeros by default. lengths (N,): integers from 1 to T.
+    Beyond a sequence's length o is zero, h is the state after its last step, where the direction from
+    the end begins; what x holds there matters to nothing.
     dropout: between layers, in training. Weights start uniform in +-1/sqrt(H). Raises ValueError for
     sizes, shapes and lengths that do not fit.
     """

@@ -95,6 +95,7 @@ class Builder:
         self._targets: dict[Value, list[Ref]] = {}
         self._wishes: dict[Value, Ref] = {}
         self._consumers: dict[Value, list[Node]] = {}
+        self._wanted: set[Value] = set()
         self._label = ""
         self.hyper_size = HYPER_SIZE  # of what run() binds; more where groups have rates
         self._hyper: Buffer | None = None
@@ -227,13 +228,13 @@ class Builder:
         self._refs[value] = ref
 
     def is_used(self, value: Value) -> bool:
-        """True if a node of this plan or a target reads `value`."""
-        return value in self._consumers or value in self._targets
+        """True if a node of this plan reads `value`, or it is wanted itself."""
+        return value in self._consumers or value in self._wanted
 
     def is_last_reader(self, node: Node, value: Value) -> bool:
         """True if only `node` reads `value`, which lies in the arena: node may write over it."""
         in_arena = self.ref(value).buffer.space is None
-        return in_arena and value not in self._targets and self._consumers[value] == [node]
+        return in_arena and value not in self._wanted and self._consumers[value] == [node]
 
     def image_consumer(self, value: Value) -> bool:
         """True if an op that wants channels-last images reads `value`."""
@@ -270,6 +271,7 @@ class Builder:
     def lower(self, outputs: Sequence[Value]) -> None:
         """Emit the steps of every node that `outputs` need, then fill the targets."""
         nodes = topological(outputs)
+        self._wanted = set(outputs)
         for node in nodes:
             for value in node.inputs:
                 if value is not None:
