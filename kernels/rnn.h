@@ -17,6 +17,7 @@
 
 #define FNN_DEF "def/rnn.def"
 #include "args.h"
+#include "denormals.h"
 #include "gemm_pack.h"
 #include "gemm_tile.h"
 #include "rnn_act.h"
@@ -84,26 +85,5 @@ static inline void store_rows(T *to, const T *from, int64_t ld, int64_t rows, in
         for (int64_t j = 0; j < h; j += VL)
             v_store_upto(to + r * h + j, v_load(from + r * ld + j), h - j);
 }
-
-/* Gradients that fade over many steps end below the normal numbers, where one operation takes as
- * long as a hundred. Within a backward task they are zero; what the thread had set comes back. */
-#if defined(__x86_64__)
-FNN_INLINE unsigned flush_denormals(void) {
-    unsigned before = _mm_getcsr();
-    _mm_setcsr(before | 0x8040);
-    return before;
-}
-FNN_INLINE void restore_denormals(unsigned before) { _mm_setcsr(before); }
-#elif defined(__aarch64__)
-FNN_INLINE uint64_t flush_denormals(void) {
-    uint64_t before;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-    __asm__ volatile("msr fpcr, %0" : : "r"(before | 1u << 24));
-    return before;
-}
-FNN_INLINE void restore_denormals(uint64_t before) {
-    __asm__ volatile("msr fpcr, %0" : : "r"(before));
-}
-#endif
 
 #endif

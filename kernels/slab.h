@@ -5,8 +5,8 @@
 #ifndef FNN_SLAB_H
 #define FNN_SLAB_H
 
+#include "denormals.h"
 #include "threads.h"
-#include "vec.h"
 
 enum { SLAB_TASK = 16384 };
 /* A status below FNN_OK: no error, but the program's other steps are left out in this iteration. */
@@ -75,7 +75,9 @@ FNN_INLINE T slab_scale(const void *args) {
 static inline void slab_task(void *ctx, int64_t task) {
     const slab_job *job = ctx;
     int64_t from = task * SLAB_TASK, left = job->n - from;
+    __auto_type before = flush_denormals();
     job->range(job, from, left < SLAB_TASK ? left : SLAB_TASK);
+    restore_denormals(before);
 }
 
 /* The rule over one row of a table; g is that row's. */
@@ -93,8 +95,10 @@ FNN_INLINE int64_t rows_a_task(int64_t c) { return c < SLAB_TASK ? SLAB_TASK / c
 static inline void slab_rows_task(void *ctx, int64_t task) {
     const slab_job *job = ctx;
     int64_t first = task * rows_a_task(job->c), last = first + rows_a_task(job->c);
+    __auto_type before = flush_denormals();
     for (int64_t i = first; i < last && i < job->rows[0]; i++)
         slab_row(job, job->rows[1 + i], job->g + i * job->c);
+    restore_denormals(before);
 }
 
 /* The pass: the job's range, numbers, states and decay are given. ns: of a byte of one slab. */

@@ -46,9 +46,11 @@ typedef struct {
 static void idle_task(void *ctx, int64_t task) {
     const idle_job *idle = ctx;
     int64_t size = rows_a_task(idle->job->c), first = task * size;
+    __auto_type before = flush_denormals();
     for (int64_t i = first; i < first + size && i < idle->count; i++)
         if (idle->moved[idle->rows[i]] != idle->now)
             slab_row(idle->job, idle->rows[i], idle->zeros);
+    restore_denormals(before);
 }
 
 static void find_touched(const T *buf, int64_t table, int64_t c, int64_t *touched) {

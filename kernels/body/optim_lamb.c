@@ -29,6 +29,7 @@ static void moments_task(void *ctx, int64_t task) {
     const T *restrict w = (const T *)k->args->w + piece[0];
     T *restrict m = (T *)k->args->m + piece[0], *restrict v = (T *)k->args->v + piece[0];
     double weights = 0, steps = 0;
+    __auto_type before = flush_denormals();
     for (int64_t from = 0; from < piece[1]; from += LANES * RUN) {
         int64_t to = from + LANES * RUN < piece[1] ? from + LANES * RUN : piece[1];
         T ww[LANES] = {0}, ss[LANES] = {0};
@@ -46,6 +47,7 @@ static void moments_task(void *ctx, int64_t task) {
         }
         for (int j = 0; j < LANES; j++) weights += (double)ww[j], steps += (double)ss[j];
     }
+    restore_denormals(before);
     k->squares[2 * task] = weights, k->squares[2 * task + 1] = steps;
 }
 

@@ -127,6 +127,18 @@ def gradient(step, size):
     return np.array([((7 * i + 13 * step + 3) % 23 - 11) / 8 for i in range(size)])
 
 
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "Lion", "LAMB"])
+def test_what_fades_becomes_zero(isa, guarded, optimizer):
+    options = {} if optimizer == "Adam" else SOME[optimizer]
+    stepped = Stepped(guarded, np.ones(100, np.float32), optimizer, **options)
+    for state in stepped.states.values():
+        state[...] = 1e-40
+    stepped.step(np.zeros(100))
+    assert all((state == 0).all() for state in stepped.states.values())
+    assert np.isfinite(stepped.w).all()
+    assert np.float32(1e-40) * np.float32(0.5) != 0, "the caller's floating point mode has changed"
+
+
 @pytest.mark.parametrize("run", GOLDEN, ids=name_of)
 def test_float64_follows_pytorch(isa, guarded, run):
     size = len(run["path"][0]["w"])
