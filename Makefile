@@ -1,5 +1,5 @@
 # What a person types. Each target makes .venv and builds first. BENCH: what python -m bench
-# is given, say BENCH="train infer --only cnn"; without it, all in some 15 minutes.
+# is given, say BENCH="train infer --only cnn"; without it, all.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -20,18 +20,16 @@ CHANNELS_LAST = (0, 2, 3, 1)  # an image's dimensions N, C, H, W from outermost 
 class Buffer:
     """nbytes of memory: in the arena (space None until placed) or at a fixed (space, offset).
 
-    first and last are the numbers of the first and last step that touch it; a kept one holds what
-    was left there by an earlier run.
+    first and last are the numbers of the first and last step that touch it.
     """
 
-    __slots__ = ("first", "kept", "label", "last", "nbytes", "offset", "space")
+    __slots__ = ("first", "label", "last", "nbytes", "offset", "space")
 
     def __init__(
         self, nbytes: int, label: str = "", space: int | None = None, offset: int = 0
     ) -> None:
         self.nbytes, self.label, self.space, self.offset = nbytes, label, space, offset
         self.first, self.last = -1, -1
-        self.kept = False
 
 
 class Ref:

@@ -8,7 +8,7 @@ kernel calls with step(). finish() places all buffers in the arena and fills a c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from fastnn.layout import (
 from fastnn.ops.op import Input, StorageLeaf
 from fastnn.plan.memory import place
 from fastnn.plan.prologue import constant_steps
+from fastnn.plan.step import Foreign, StepRecord
 
 DTYPE_CODES = {
     np.dtype(name): code
@@ -43,39 +44,6 @@ class Source:
 
     def __init__(self, buffer: Buffer, rows: int | None = None, index: Ref | None = None) -> None:
         self.buffer, self.rows, self.index = buffer, rows, index
-
-
-class Foreign(Protocol):
-    """A C function made elsewhere, see Program.add_foreign; failed() is why it returned FOREIGN."""
-
-    address: int
-
-    def failed(self) -> Exception: ...
-
-
-class StepRecord:
-    """One kernel call as it was emitted; pointers are still Refs."""
-
-    __slots__ = ("bits", "fields", "flops", "foreign", "kernel", "label", "nbytes", "shape")
-
-    def __init__(self, kernel: str, fields: dict[str, Any], label: str, flops: int) -> None:
-        self.kernel, self.fields, self.label, self.flops = kernel, fields, label, flops
-        self.nbytes = 0
-        self.bits = 0  # of the elements, where they are not the plan's floats
-        self.foreign: Foreign | None = None  # called in place of a kernel of our own
-        self.shape: Shape = ()
-
-    def buffers(self) -> list[Buffer]:
-        """Those it touches, each once."""
-        refs = (x for x in self.fields.values() if isinstance(x, Ref))
-        return list(dict.fromkeys(ref.buffer for ref in refs))
-
-    def written(self) -> set[Buffer]:
-        """Those it writes to; any of them where the function is not ours."""
-        if self.foreign is not None:
-            return set(self.buffers())
-        outputs = (self.fields.get(name) for name in _core.outputs(self.kernel))
-        return {ref.buffer for ref in outputs if isinstance(ref, Ref)}
 
 
 class Builder:
@@ -253,19 +221,12 @@ class Builder:
             nbytes = self.buffer_bytes(kernel, **numbers)
             if nbytes:
                 fields["work"] = self.temp((nbytes,), np.uint8)
-        self._emit(StepRecord(kernel, fields, self._label, flops))
+        self.steps.append(StepRecord(kernel, fields, self._label, flops))
 
     def foreign(self, function: Foreign, fields: Sequence[Ref | int | float]) -> None:
         """Emit a call of a function made elsewhere; its arguments in order."""
         record = StepRecord("foreign", {str(i): x for i, x in enumerate(fields)}, self._label, 0)
         record.foreign = function
-        self._emit(record)
-
-    def _emit(self, record: StepRecord) -> None:
-        for ref in record.fields.values():
-            if isinstance(ref, Ref):
-                record.nbytes += ref.size * ref.dtype.itemsize
-                record.shape = ref.shape
         self.steps.append(record)
 
     def lower(self, outputs: Sequence[Value]) -> None:
@@ -334,7 +295,7 @@ class Builder:
                 buffer.space = space
 
     def _add(self, record: StepRecord) -> None:
-        fields = _resolve(record.fields)
+        fields = record.resolved()
         if record.foreign is not None:
             function = record.foreign
             self.program.add_foreign(function.address, tuple(fields.values()), function)
@@ -412,10 +373,3 @@ def six(name: str, numbers: Sequence[int], fill: int = 0) -> dict[str, int]:
         raise NotImplementedError(f"more than {MAX_DIMS} separate dimensions in one operation")
     padded = [fill] * (MAX_DIMS - len(numbers)) + list(numbers)
     return {f"{name}{i}": n for i, n in enumerate(padded)}
-
-
-def _resolve(fields: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: (x.buffer.space, x.buffer.offset + x.offset) if isinstance(x, Ref) else x
-        for name, x in fields.items()
-    }

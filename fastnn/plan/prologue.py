@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastnn.layout import Buffer
-    from fastnn.plan.builder import StepRecord
+    from fastnn.plan.step import StepRecord
 
 
 def constant_steps(steps: Sequence[StepRecord], memories: Collection[int]) -> list[StepRecord]:
