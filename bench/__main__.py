@@ -18,9 +18,9 @@ from pathlib import Path
 import fastnn as fn
 
 from . import page, report
-from .case import Case
-from .machine import Machine, measure
-from .measure import EFFORTS, Result, run_case
+from .case import FASTNN, Case
+from .machine import Lost, Machine, measure
+from .measure import EFFORTS, Budget, Result, run_case
 from .workers import Workers
 
 SIDE_BY_SIDE = ("kernels", "train", "infer")
@@ -32,7 +32,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=raw)
     parser.add_argument("theme", nargs="*", metavar="THEME", default=THEMES, help="; ".join(THEMES))
     parser.add_argument("--only", metavar="PATTERN", default="", help="cases of this name: '*cnn*'")
-    parser.add_argument("--effort", choices=EFFORTS, default="normal", help="time for each case")
+    parser.add_argument("--effort", choices=EFFORTS, default="normal", help="time for the cases")
     parser.add_argument("--threads", type=int, default=fn.get_num_threads(), metavar="N")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     parser.add_argument(
@@ -71,17 +71,21 @@ def _progress(text: str) -> None:
 def side_by_side(theme: str, options: argparse.Namespace, machine: Machine) -> list[Result]:
     """Run and print the cases of a theme, then write its JSON and plots."""
     workers, results = Workers(options.threads), []
+    wanted = cases(theme, options)
     print(report.HEADER)
     try:
-        for case in cases(theme, options):
-            results.append(run_case(case, workers, EFFORTS[options.effort], _progress))
+        workers.start(dict.fromkeys(s.library for c in wanted for s in (FASTNN, *c.peers)))
+        budget = Budget(EFFORTS[options.effort])
+        for case in wanted:
+            results.append(run_case(case, workers, budget, _progress))
             print(report.table(results[-1], machine), flush=True)
     finally:
         workers.stop()
         parts = [report.case_dict(r, machine) for r in results]
         path = options.out / f"{theme}.json"
         if any(r.ran for r in results):
-            report.write_json(path, theme, parts, machine, workers.versions)
+            lost = sum(r.lost.share for r in results if r.ran) / sum(r.ran for r in results)
+            report.write_json(path, theme, parts, machine, lost, workers.versions)
             _draw(results, machine, options.out)
     return results
 
@@ -99,17 +103,18 @@ def alone(theme: str, options: argparse.Namespace, machine: Machine) -> int:
     """Run, print and write the themes that fastnn runs by itself; how many rows there are."""
     from .alone import scaling, shares
 
-    rows = []
+    rows, lost = [], Lost()
+    given = (options.threads, EFFORTS[options.effort], lost)
     found = (
-        scaling(cases(theme, options), options.threads)
+        scaling(cases(theme, options), *given)
         if theme == "scaling"
-        else shares(options.threads, lambda name: _wanted(name, options.only))
+        else shares(lambda name: _wanted(name, options.only), *given)
     )
     for row in found:
         rows.append(row.as_dict())
         print(row, flush=True)
     if rows:
-        report.write_json(options.out / f"{theme}.json", theme, rows, machine, {})
+        report.write_json(options.out / f"{theme}.json", theme, rows, machine, lost.share, {})
     return len(rows)
 
 

@@ -14,12 +14,12 @@ from fastnn import _core
 from .adapters.fastnn import KINDS
 from .case import Case
 from .cases import bandwidth
-from .machine import copy_rate
+from .machine import Lost, copy_rate
 from .report import duration
 
 Run = Callable[[int], object]
 SIZES = {"cache": 256 << 10, "memory": 64 << 20}  # bytes moved
-SLICE, ROUNDS = 0.004, 15
+SLICE, LEAST = 0.002, 5  # seconds; rounds at least
 
 
 @dataclass(frozen=True)
@@ -50,48 +50,55 @@ class Share:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Median seconds of one step with one thread and with several, and the median of the rounds'
-    ratios."""
+    """Best seconds of one step with one thread and with several, their ratio, and the median of the
+    rounds' ratios."""
 
     theme: str
     name: str
     one: float
     several: float
     speedup: float
+    median: float
 
     def __str__(self) -> str:
         low = "  <" if self.speedup < 0.97 else ""
         times = f"{duration(self.one):>9} {duration(self.several):>9}"
-        return f"{self.theme:<8} {self.name:<40}{times} {self.speedup:6.2f}x{low}"
+        ratios = f"{self.speedup:6.2f}x{self.median:6.2f}x"
+        return f"{self.theme:<8} {self.name:<40}{times} {ratios}{low}"
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return asdict(self)
 
 
-def interleaved(runs: list[Run], rounds: int = ROUNDS, target: float = SLICE) -> np.ndarray:
-    """Seconds of one iteration, [round, run]: the runs take turns, `target` seconds each."""
-    counts = [_count(run, target) for run in runs]
-    seconds = np.empty((rounds, len(runs)))
-    for r in range(rounds):
-        for i, (run, n) in enumerate(zip(runs, counts, strict=True)):
-            run(max(1, n // 10))
-            start = time.perf_counter()
-            run(n)
-            seconds[r, i] = (time.perf_counter() - start) / n
-    return seconds
+def interleaved(runs: list[Run], seconds: float, lost: Lost) -> np.ndarray:
+    """Seconds of one iteration, [round, run]: the runs take turns of a slice each."""
+    end = time.perf_counter() + seconds
+    counts = [_count(run) for run in runs]
+    rounds: list[list[float]] = []
+    while len(rounds) < LEAST or time.perf_counter() < end:
+        rounds.append([])
+        for run, n in zip(runs, counts, strict=True):
+            if n > 1:
+                run(1 + n // 10)  # what the other left in the caches
+            rounds[-1].append(_slice(run, n) / n)
+        lost.look(0.001)
+    return np.array(rounds)
 
 
-def _count(run: Run, target: float) -> int:
-    n, taken = 1, 0.0
-    run(1)
-    while True:
-        start = time.perf_counter()
-        run(n)
-        taken = time.perf_counter() - start
-        if taken >= target / 2:
-            return max(1, round(n * target / taken))
-        n = int(n * min(10.0, target / max(taken, 1e-9))) + 1
+def _slice(run: Run, n: int) -> float:
+    start = time.perf_counter()
+    run(n)
+    return time.perf_counter() - start
+
+
+def _count(run: Run) -> int:
+    """Iterations of a slice; the better of two looks, one may be disturbed."""
+    n, taken = 1, min(_slice(run, 1), _slice(run, 1))
+    while taken < SLICE / 2:
+        n = int(n * min(10.0, SLICE / max(taken, 1e-9))) + 1
+        taken = min(_slice(run, n), _slice(run, n))
+    return max(1, round(n * SLICE / taken))
 
 
 def _program(made: bandwidth.Pass) -> Run:
@@ -117,7 +124,9 @@ def with_threads(run: Run, threads: int) -> Run:
     return go
 
 
-def shares(threads: int, wanted: Callable[[str], bool]) -> Iterator[Share]:
+def shares(
+    wanted: Callable[[str], bool], threads: int, effort: float, lost: Lost
+) -> Iterator[Share]:
     """The wanted memory-bound kernels' best with one thread and with `threads`, and a copy's."""
     counts = sorted({1, threads})
     copies = {(s, n): copy_rate(SIZES[s], n) for s in SIZES for n in counts}
@@ -125,17 +134,18 @@ def shares(threads: int, wanted: Callable[[str], bool]) -> Iterator[Share]:
         for where, nbytes in SIZES.items():
             made = kernel.of_bytes(nbytes)
             run = _program(made)
-            best = interleaved([with_threads(run, n) for n in counts]).min(0)
-            for n, seconds in zip(counts, best, strict=True):
+            turns = interleaved([with_threads(run, n) for n in counts], effort / 2, lost)
+            for n, seconds in zip(counts, turns.min(0), strict=True):
                 gbs = made.moved / seconds / 1e9
                 yield Share(kernel.name, where, n, gbs, copies[where, n])
 
 
-def scaling(cases: list[Case], threads: int) -> Iterator[Scaling]:
+def scaling(cases: list[Case], threads: int, effort: float, lost: Lost) -> Iterator[Scaling]:
     """The cases' steps with one thread and with `threads`, in turns."""
     for case in cases:
         run = KINDS[case.kind](dict(case.spec), case.arrays()).run
-        seconds = interleaved([with_threads(run, n) for n in (1, threads)])
-        one, several = np.median(seconds, 0) / case.steps
-        speedup = float(np.median(seconds[:, 0] / seconds[:, 1]))
-        yield Scaling(case.theme, case.name, float(one), float(several), speedup)
+        runs = [with_threads(run, n) for n in (1, threads)]
+        seconds = interleaved(runs, case.seconds(effort) / 5, lost) / case.steps
+        one, several = seconds.min(0)
+        median = float(np.median(seconds[:, 0] / seconds[:, 1]))
+        yield Scaling(case.theme, case.name, float(one), float(several), one / several, median)

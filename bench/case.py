@@ -32,7 +32,8 @@ class Case:
 
     kind, spec: what the adapters are asked for. arrays: makes their data. difference: (arrays,
     ours, theirs) -> relative difference, which must be at most tolerance. flops and steps: of one
-    iteration; times are reported for one step, which is called `unit`.
+    iteration; times are reported for one step, which is called `unit`. weight: its part of the
+    time, before what follows from the flops.
     """
 
     theme: str
@@ -46,6 +47,11 @@ class Case:
     flops: float = 0.0
     steps: int = 1
     unit: str = "step"
+    weight: float = 1.0
+
+    def seconds(self, each: float) -> float:
+        """How long it may take, if one of weight 1 and few flops may take so many seconds."""
+        return each * (self.weight + self.flops / 2e10)
 
 
 FASTNN = Side("fastnn")

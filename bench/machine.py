@@ -17,7 +17,9 @@ from fastnn import _core
 
 CACHE_BYTES, MEMORY_BYTES = 256 << 10, 64 << 20  # copied by one thread within L2; by all
 PART = 2 << 20  # of a copy: below what memcpy writes around the cache
-COPIED, FMA_ROUNDS, REPEATS = 64 << 20, 3_000_000, 10  # some milliseconds each
+COPIED, FMA_ROUNDS, REPEATS = 16 << 20, 600_000, 50  # a millisecond or two each
+GAP = 200e-6  # seconds between two readings of the clock that tell that something else ran
+DISTURBED = 0.05  # share of lost time from which a table is to be read with care
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Machine:
-    """CPU, instruction set in use, threads, limits by number of threads, load before the run."""
+    """CPU, instruction set in use, threads, limits by number of threads, time lost meanwhile."""
 
     cpu: str
     cores: int
     isa: str
     threads: int
     limits: dict[int, Limits]
-    load: float
+    lost: float
 
     @property
     def peak(self) -> float:
@@ -53,8 +55,6 @@ class Machine:
                 f"{n} thread{'s'[: n > 1]}: {v.gflops:.0f} GFLOP/s of FMA, "
                 f"copies {v.cache_gbs:.0f} GB/s in cache, {v.memory_gbs:.0f} GB/s from memory"
             )
-        if self.load > 0.5:
-            lines.append(f"load average before the run {self.load:.1f}: other jobs disturb it")
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, object]:
@@ -64,9 +64,45 @@ class Machine:
 
 def measure(isa: str, threads: int) -> Machine:
     """Measure the ISA in use with one thread and with `threads`."""
-    load = os.getloadavg()[0]
-    limits = {n: _limits(n) for n in sorted({1, threads})}
-    return Machine(_cpu(), len(os.sched_getaffinity(0)), isa, threads, limits, load)
+    limits, lost = {}, Lost()
+    for n in sorted({1, threads}):
+        lost.look(0.1)
+        limits[n] = _limits(n)
+    return Machine(_cpu(), len(os.sched_getaffinity(0)), isa, threads, limits, lost.share)
+
+
+class Lost:
+    """How much of its time a loop that reads the clock does not run, because other jobs or the
+    host of a virtual machine have the core: looked at again and again during a benchmark."""
+
+    def __init__(self) -> None:
+        self.lost = self.ran = 0.0
+
+    def look(self, seconds: float = 0.01) -> None:
+        """Loop until it has run for so many seconds."""
+        end, last = self.ran + seconds, time.perf_counter()
+        while self.ran < end:
+            now = time.perf_counter()
+            if now - last > GAP:
+                self.lost += now - last
+            else:
+                self.ran += now - last
+            last = now
+
+    @property
+    def share(self) -> float:
+        """Lost time in all time so far."""
+        return self.lost / max(self.lost + self.ran, 1e-9)
+
+
+def trust(lost: float) -> str:
+    """What a share of lost time says about a table."""
+    if lost < DISTURBED:
+        return f"undisturbed: {lost:.1%} of the time was lost to other jobs or the host"
+    return (
+        f"DISTURBED: {lost:.0%} of the time was lost to other jobs or the host; medians mean"
+        " little, best against best more"
+    )
 
 
 def _limits(threads: int) -> Limits:
@@ -129,10 +165,3 @@ def _cpu() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def busy_seconds() -> float:
-    """CPU seconds, of all cores, that were not idle since the start: worked or stolen (Linux)."""
-    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, fields)
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")

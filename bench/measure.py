@@ -1,53 +1,53 @@
-"""Timing: the sides of a case run in turn, A B C A B C, and each round gives one ratio.
+"""Timing: the sides of a case run in turn, A B C A B C, many short slices in each turn.
 
-Within one round the machine is in one mood: a ratio of a round is worth more than one of medians.
+Within one round the machine is in one mood: a ratio of a round is worth more than one of medians. Where
+other jobs or the host take the cores away for milliseconds at a time, some slices still run whole: the
+best of them, of either side, is the second figure. A case has its seconds, whatever the machine does.
 """
 
 from __future__ import annotations
 
 import math
 import tempfile
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from .case import FASTNN, Case, Side
-from .machine import busy_seconds
+from .machine import Lost
 from .workers import NotRun, WorkerProcess, Workers
 
-
-@dataclass(frozen=True)
-class Effort:
-    """How long a case may take: seconds of one timed slice, rounds at least and at most, seconds of
-    all slices of one side together (the number of rounds follows)."""
-
-    slice: float
-    least: int
-    most: int
-    total: float
-
-    def rounds(self, seconds: float) -> int:
-        """Rounds of slices of so many seconds."""
-        return max(self.least, min(self.most, int(self.total / seconds)))
+EFFORTS = {"quick": 0.5, "normal": 2.0, "full": 15.0}  # seconds to time a case of weight 1
+SLICE, TURN, LEAST = 0.003, 0.03, 3  # seconds of a timed slice and of a turn; rounds at least
+SETUP, BEGUN = 4.0, 30.0  # seconds to set it up; that a side has at least, once it is begun
 
 
-EFFORTS = {
-    "quick": Effort(0.05, 3, 5, 1.0),
-    "normal": Effort(0.1, 5, 11, 3.0),
-    "full": Effort(0.2, 5, 25, 20.0),
-}
+class Budget:
+    """Seconds of case after case: those that one leaves are added to the next one's."""
+
+    def __init__(self, effort: float) -> None:
+        self.effort, self.end = effort, time.perf_counter()
+
+    def next(self, case: Case) -> tuple[float, float]:
+        """Until when its sides may be set up, and how many seconds they may be timed."""
+        timed, setup = case.seconds(self.effort), case.seconds(max(SETUP, 2 * self.effort))
+        self.end = max(self.end, time.perf_counter()) + setup + timed
+        return self.end - timed, timed
 
 
 @dataclass
 class Row:
-    """One side of one case: seconds for a step, by round; why there are none; how it was called."""
+    """One side of one case: by round the median and the best seconds for a step, over its slices;
+    why there are none; how it was called."""
 
     case: Case
     side: Side
-    seconds: np.ndarray
-    ratios: np.ndarray  # its seconds over fastnn's, by round
+    seconds: np.ndarray = field(default_factory=lambda: np.empty(0))
+    best: np.ndarray = field(default_factory=lambda: np.empty(0))
+    ratios: np.ndarray = field(default_factory=lambda: np.empty(0))  # over fastnn's, by round
     difference: float = 0.0
     reason: str = ""
     via: str = ""
@@ -60,11 +60,11 @@ class Row:
 
 @dataclass
 class Result:
-    """All rows of a case, fastnn's first, and the cores that other programs used meanwhile."""
+    """All rows of a case, fastnn's first, and the time lost meanwhile."""
 
     case: Case
     rows: list[Row]
-    others: float = 0.0
+    lost: Lost = field(default_factory=Lost)
 
     @property
     def ran(self) -> bool:
@@ -76,37 +76,43 @@ class Result:
         """Whether some side's result differs from fastnn's."""
         return any(row.reason.startswith("WRONG") for row in self.rows)
 
+    def best_ratio(self, row: Row) -> float:
+        """A side's best slice over fastnn's best."""
+        return float(row.best.min() / self.rows[0].best.min())
+
 
 class _Open:
-    """A side that is set up in its worker."""
+    """A side that is set up in its worker, which has until `end` for it."""
 
-    def __init__(self, case: Case, side: Side, workers: Workers, folder: Path) -> None:
-        self.side, self.id = side, side.label
+    def __init__(self, case: Case, side: Side, workers: Workers, folder: Path, end: float) -> None:
+        self.side, self.id, self.end = side, side.label, end
         self.out = folder / f"{side.label.replace(' ', '-')}.npz"
         self.worker: WorkerProcess = workers.get(side.library)
-        spec = {**case.spec, **side.options}
-        arrays = str(folder / "arrays.npz")
-        self.via = self.worker.ask("open", id=self.id, kind=case.kind, spec=spec, arrays=arrays)[
-            "via"
-        ]
+        given = {"spec": {**case.spec, **side.options}, "arrays": str(folder / "arrays.npz")}
+        answer = self.worker.ask("open", self._patience(), id=self.id, kind=case.kind, **given)
+        self.via = answer["via"]
+
+    def _patience(self) -> float:
+        return max(BEGUN, self.end - time.perf_counter())
 
     def check(self) -> dict[str, np.ndarray]:
         """What the run gives."""
-        self.worker.ask("check", id=self.id, out=str(self.out))
+        self.worker.ask("check", self._patience(), id=self.id, out=str(self.out))
         with np.load(self.out) as file:
             return dict(file)
 
-    def time(self, n: int, warm: int = 0) -> float:
-        """Seconds of n iterations."""
-        return float(self.worker.ask("time", id=self.id, n=n, warm=warm)["seconds"])
+    def turn(self, n: int, seconds: float) -> np.ndarray:
+        """Seconds of an iteration, in slices of n."""
+        answer = self.worker.ask("time", id=self.id, n=n, seconds=seconds)
+        return np.array(answer["seconds"]) / n
 
-    def calibrate(self, target: float) -> int:
-        """Warm up, and find how many iterations take about `target` seconds."""
-        n, seconds = 1, self.time(1)
-        while seconds < target / 2:
-            n = math.ceil(n * min(10.0, 0.8 * target / max(seconds, 1e-9)))
-            seconds = self.time(n)
-        return max(1, round(n * target / seconds))
+    def calibrate(self) -> int:
+        """Find how many iterations make a slice."""
+        n, least = 1, self.turn(1, SLICE).min()
+        while n * least < SLICE / 2:
+            n = math.ceil(n * min(10.0, 0.8 * SLICE / max(n * least, 1e-9)))
+            least = self.turn(n, SLICE).min()
+        return max(1, round(SLICE / least))
 
     def close(self) -> None:
         """Free it; a worker that died has done so already."""
@@ -115,25 +121,27 @@ class _Open:
 
 
 def run_case(
-    case: Case, workers: Workers, effort: Effort, progress: Callable[[str], None]
+    case: Case, workers: Workers, budget: Budget, progress: Callable[[str], None]
 ) -> Result:
     """Set all sides up, compare their results, time those that agree."""
-    rows = [Row(case, side, np.empty(0), np.empty(0)) for side in (FASTNN, *case.peers)]
-    result = Result(case, rows)
+    result = Result(case, [Row(case, side) for side in (FASTNN, *case.peers)])
+    until, seconds = budget.next(case)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         try:
             arrays = case.arrays()
         except (ImportError, OSError, ValueError) as error:  # a data set that cannot be had
-            rows[0].reason = f"not run: {error}"
+            result.rows[0].reason = f"not run: {error}"
             return _abandon(result)
         np.savez(folder / "arrays.npz", **arrays)
         sides: dict[int, _Open] = {}
         ours: dict[str, np.ndarray] = {}
-        for i, row in enumerate(rows):
+        for i, row in enumerate(result.rows):
             progress(f"{case.name}: {row.side.label}")
             try:
-                side = _Open(case, row.side, workers, folder)
+                if i > 0 and time.perf_counter() > until:
+                    raise NotRun("the case's time was over, see --effort")
+                side = _Open(case, row.side, workers, folder, until)
                 row.via = side.via
                 theirs = side.check()
             except NotRun as error:
@@ -145,9 +153,11 @@ def run_case(
             row.difference = case.difference(arrays, ours, theirs)
             if not row.difference <= case.tolerance:
                 row.reason = f"WRONG RESULT: differs by {row.difference:.1e} > {case.tolerance:.1e}"
+                side.close()
                 continue
             sides[i] = side
-        _time(result, sides, workers, effort)
+        progress(f"{case.name}: timing")
+        _time(result, sides, workers, seconds)
         for side in sides.values():
             side.close()
     return result
@@ -159,26 +169,26 @@ def _abandon(result: Result) -> Result:
     return result
 
 
-def _time(result: Result, sides: dict[int, _Open], workers: Workers, effort: Effort) -> None:
-    counts, slowest = {}, 0.0
-    for i, side in sides.items():
-        workers.settle()
-        counts[i] = side.calibrate(effort.slice)
-        workers.settle()
-        slowest = max(slowest, side.time(counts[i]))
-    seconds: dict[int, list[float]] = {i: [] for i in sides}
-    elapsed, used, busy = 0.0, 0.0, 0.0
-    for _ in range(effort.rounds(slowest)):
-        for i, side in sides.items():
+def _time(result: Result, sides: dict[int, _Open], workers: Workers, seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    counts: dict[int, int] = {}
+    rounds: list[dict[int, np.ndarray]] = []
+    while len(rounds) < LEAST or time.perf_counter() < end:
+        rounds.append({})
+        for i, side in list(sides.items()):
             workers.settle()
-            before = workers.cpu_seconds(), busy_seconds()
-            taken = side.time(counts[i], warm=counts[i] // 10)
-            used += workers.cpu_seconds() - before[0]
-            busy += busy_seconds() - before[1]
-            elapsed += taken * (1 + counts[i] // 10 / counts[i])
-            seconds[i].append(taken / counts[i] / result.case.steps)
+            try:
+                counts[i] = counts.get(i) or side.calibrate()
+                rounds[-1][i] = side.turn(counts[i], TURN) / result.case.steps
+            except NotRun as error:
+                result.rows[i].reason = f"not run: {error}"
+                del sides[i]
+        if 0 not in sides:
+            _abandon(result)
+            return
+        result.lost.look()
     for i in sides:
         row = result.rows[i]
-        row.seconds = np.array(seconds[i])
-        row.ratios = row.seconds / np.array(seconds[0])
-    result.others = max(0.0, busy - used) / elapsed
+        row.seconds = np.array([np.median(r[i]) for r in rounds])
+        row.best = np.array([r[i].min() for r in rounds])
+        row.ratios = row.seconds / [np.median(r[0]) for r in rounds]

@@ -40,7 +40,7 @@ def _labels(results: list[Result], first: int) -> list[str]:
 
 
 def _ratios(axes: plt.Axes, results: list[Result], _: Machine) -> bool:
-    """Time of the peer over fastnn's, with quartiles, on a logarithmic axis."""
+    """Time of the peer over fastnn's, with quartiles and the bests', on a logarithmic axis."""
     labels = _labels(results, 1)
     height = 0.8 / max(1, len(labels))
     for k, label in enumerate(labels):
@@ -50,6 +50,8 @@ def _ratios(axes: plt.Axes, results: list[Result], _: Machine) -> bool:
         low, middle, high = np.array([quartiles(r.ratios) for _, r in found]).T
         spread = np.array([middle - low, high - middle])
         axes.barh(at, middle - 1, height, left=1, xerr=spread, label=label)
+        best = [results[i].best_ratio(r) for i, r in found]
+        axes.plot(best, at, "k|", label="best against best" if k == len(labels) - 1 else None)
     axes.set_xscale("log")
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xlabel("times faster than the peer (1: as fast)")

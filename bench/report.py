@@ -12,7 +12,7 @@ import numpy as np
 import fastnn as fn
 
 from .case import FASTNN
-from .machine import Machine
+from .machine import DISTURBED, Machine, trust
 from .measure import Result, Row
 
 HEADER = (
@@ -36,49 +36,51 @@ def quartiles(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def gflops(row: Row) -> float:
-    """1e9 operations a second at the median; 0 where the case counts none."""
-    return row.case.flops / row.case.steps / quartiles(row.seconds)[1] / 1e9
+    """1e9 operations a second of the best slice, as the peak is; 0 where the case counts none."""
+    return row.case.flops / row.case.steps / float(row.best.min()) / 1e9
 
 
 def table(result: Result, machine: Machine) -> str:
     """A case's lines: one a side, and the best of the peers where there are several."""
-    tail = f"  (other jobs used {result.others:.1f} cores)" if result.others > 0.1 else ""
+    lost = result.lost.share
+    tail = f"  ({lost:.0%} of the time lost)" if lost > DISTURBED else ""
     lines = [f"{result.case.theme}: {result.case.name}, one {result.case.unit}{tail}"]
-    lines += [_line(row, machine) for row in result.rows]
+    lines += [_line(row, result, machine) for row in result.rows]
     peers = [row for row in result.rows[1:] if row.ran]
     if len(peers) > 1:
-        best = min(peers, key=lambda row: float(np.median(row.ratios)))
-        lines.append(f"  best peer: {best.side.label}, {np.median(best.ratios):.2f}x")
+        best = min(peers, key=result.best_ratio)
+        ratios = f"{np.median(best.ratios):.2f}x, best {result.best_ratio(best):.2f}x"
+        lines.append(f"  best peer: {best.side.label}, {ratios}")
     return "\n".join(lines)
 
 
-def _line(row: Row, machine: Machine) -> str:
+def _line(row: Row, result: Result, machine: Machine) -> str:
     if not row.ran:
         return f"  {row.side.label:<24}{row.reason}"
     low, middle, high = quartiles(row.seconds)
-    best = float(np.min(row.seconds))
     line = f"  {row.side.label:<24}{duration(middle):>10}{(high - low) / middle:>8.0%}"
-    line += f"{duration(best):>10}"
+    line += f"{duration(float(row.best.min())):>10}"
     rate = gflops(row)
     line += f"{rate:>9.1f}{rate / machine.peak:>6.0%}" if rate else " " * 15
     if row.side is not FASTNN:
         low, middle, high = quartiles(row.ratios)
-        pair = row.seconds / row.ratios  # fastnn's, by round
-        line += f"{middle:>7.2f}x{f'{low:.2f}..{high:.2f}':>14}{best / np.min(pair):>10.2f}x"
+        spread = f"{low:.2f}..{high:.2f}"
+        line += f"{middle:>7.2f}x{spread:>14}{result.best_ratio(row):>10.2f}x"
     return line
 
 
-def _side_dict(row: Row, machine: Machine) -> dict[str, Any]:
+def _side_dict(row: Row, result: Result, machine: Machine) -> dict[str, Any]:
     entry: dict[str, Any] = {"side": row.side.label, "via": row.via, "ran": row.ran}
     if not row.ran:
         return {**entry, "reason": row.reason}
     low, middle, high = quartiles(row.seconds)
-    entry |= {"median": middle, "q1": low, "q3": high, "best": float(np.min(row.seconds))}
-    entry |= {"seconds": row.seconds.tolist(), "gflops": gflops(row), "difference": row.difference}
-    entry["share"] = entry["gflops"] / machine.peak
+    entry |= {"median": middle, "q1": low, "q3": high, "best": float(row.best.min())}
+    entry |= {"medians": row.seconds.tolist(), "bests": row.best.tolist(), "gflops": gflops(row)}
+    entry |= {"share": entry["gflops"] / machine.peak, "difference": row.difference}
     if row.side is not FASTNN:
         low, middle, high = quartiles(row.ratios)
-        entry["ratio"] = {"median": middle, "q1": low, "q3": high}
+        ratio = {"median": middle, "q1": low, "q3": high, "best": result.best_ratio(row)}
+        entry["ratio"] = ratio
     return entry
 
 
@@ -90,17 +92,23 @@ def case_dict(result: Result, machine: Machine) -> dict[str, Any]:
         "unit": case.unit,
         "flops": case.flops / case.steps,
         "tolerance": case.tolerance,
-        "other_jobs_cores": result.others,
-        "sides": [_side_dict(row, machine) for row in result.rows],
+        "lost": result.lost.share,
+        "sides": [_side_dict(row, result, machine) for row in result.rows],
     }
 
 
 def write_json(
-    path: Path, theme: str, rows: list[Any], machine: Machine, versions: dict[str, str]
+    path: Path,
+    theme: str,
+    rows: list[Any],
+    machine: Machine,
+    lost: float,
+    versions: dict[str, str],
 ) -> None:
-    """Everything that was measured, to `path`."""
+    """Everything that was measured, to `path`. lost: the share of the time, over all rows."""
     found = {"numpy": np.__version__, "fastnn": fn.__version__, **versions}
     content = {"theme": theme, "date": date.today().isoformat(), "machine": machine.as_dict()}
+    content["lost"] = lost
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**content, "versions": found, "rows": rows}, indent=1) + "\n")
-    print(path)
+    print(trust(lost), path, sep="\n", flush=True)

@@ -2,7 +2,7 @@
 
 main(ADAPTER) reads one JSON object a line and answers each with one. Between
 commands it blocks on the pipe. Commands: open (id, kind, spec, arrays: an .npz), check (id, out: an
-.npz), time (id, n, warm), close (id). An answer with "error" leaves the worker usable.
+.npz), time (id, n, seconds), close (id). An answer with "error" leaves the worker usable.
 """
 
 from __future__ import annotations
@@ -39,14 +39,16 @@ class Worker:
         np.savez(out, **self.runs[id].check())
         return {}
 
-    def time(self, id: str, n: int, warm: int) -> dict[str, Any]:
-        """Seconds of n iterations, after `warm` that do not count."""
-        run = self.runs[id].run
-        if warm:
-            run(warm)
-        start = time.perf_counter()
-        run(n)
-        return {"seconds": time.perf_counter() - start}
+    def time(self, id: str, n: int, seconds: float) -> dict[str, Any]:
+        """Seconds of slices of n iterations, until so many have passed; the first only warms up,
+        unless it is all there is."""
+        run, slices, start = self.runs[id].run, [], time.perf_counter()
+        end, now = start + seconds, start
+        while now < end or not slices:
+            run(n)
+            now, before = time.perf_counter(), now
+            slices.append(now - before)
+        return {"seconds": slices[1:] or slices}
 
     def close(self, id: str) -> dict[str, Any]:
         """Drop a run and its memory."""

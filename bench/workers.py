@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ PARENT = Path(__file__).resolve().parent.parent
 OWN = ("fastnn", "numpy", "numba")  # run by this interpreter; the others by that of the peers
 # Behind everything else on the path: a peer's interpreter has a NumPy of its own.
 START = "import sys; sys.path.append(sys.argv[1]); from {}.worker import main; main(sys.argv[2])"
-ANSWER_SECONDS = 900.0
+ANSWER_SECONDS = 120.0
 STILL_SECONDS, STILL_SHARE, PATIENCE = 0.01, 0.05, 1.0
 
 
@@ -52,24 +53,28 @@ class WorkerProcess:
             text=True,
             preexec_fn=lambda: os.sched_setaffinity(0, cpus),
         )
-        self.version = self._answer()["version"]
 
-    def ask(self, do: str, **fields: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer; NotRun if the worker cannot or has died."""
+    def greet(self) -> str:
+        """Wait until the library is imported; its version."""
+        return str(self._answer(ANSWER_SECONDS)["version"])
+
+    def ask(self, do: str, patience: float = ANSWER_SECONDS, **fields: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer; NotRun if the worker cannot, has died or lets
+        wait longer than `patience` seconds, which ends it."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps({"do": do, **fields}) + "\n")
             self.process.stdin.flush()
         except OSError:
             raise NotRun(self._death()) from None
-        return self._answer()
+        return self._answer(patience)
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self, patience: float) -> dict[str, Any]:
         assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], ANSWER_SECONDS)
+        ready, _, _ = select.select([self.process.stdout], [], [], patience)
         if not ready:
             self.stop()
-            raise NotRun(f"{self.adapter}: no answer in {ANSWER_SECONDS:.0f} s")
+            raise NotRun(f"{self.adapter}: no answer in {patience:.0f} s")
         line = self.process.stdout.readline()
         if not line:
             raise NotRun(self._death())
@@ -111,20 +116,31 @@ class Workers:
         self._refused: dict[str, str] = {}
         self.versions: dict[str, str] = {}
 
-    def get(self, adapter: str) -> WorkerProcess:
-        """The library's worker; NotRun with the reason if there can be none."""
-        if adapter in self._refused:
-            raise NotRun(self._refused[adapter])
-        worker = self._running.get(adapter)
-        if worker is None or not worker.alive:
+    def start(self, adapters: Iterable[str]) -> None:
+        """Start those that do not run, all at once: importing a framework takes seconds."""
+        wanted = [a for a in adapters if a not in self._refused and not self._alive(a)]
+        for adapter in wanted:
             try:
-                worker = WorkerProcess(adapter, self.threads)
+                self._running[adapter] = WorkerProcess(adapter, self.threads)
             except NotRun as error:
                 self._refused[adapter] = str(error)
-                raise
-            self._running[adapter] = worker
-            self.versions[adapter] = worker.version
-        return worker
+        for adapter in wanted:
+            if adapter in self._refused:
+                continue
+            try:
+                self.versions[adapter] = self._running[adapter].greet()
+            except NotRun as error:
+                self._refused[adapter] = str(error)
+
+    def get(self, adapter: str) -> WorkerProcess:
+        """The library's worker; NotRun with the reason if there can be none."""
+        self.start([adapter])
+        if adapter in self._refused:
+            raise NotRun(self._refused[adapter])
+        return self._running[adapter]
+
+    def _alive(self, adapter: str) -> bool:
+        return adapter in self._running and self._running[adapter].alive
 
     def settle(self) -> None:
         """Wait until no worker uses the CPU any more: thread pools spin on after their work.

@@ -11,7 +11,7 @@ from numba import njit, prange
 
 from . import Arrays, Maker, kept, nchw, nhwc
 
-parallel = njit(parallel=True, fastmath=False)
+parallel = njit(parallel=True, fastmath=False, cache=True)
 
 
 @parallel

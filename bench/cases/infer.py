@@ -36,4 +36,5 @@ def _case(name: str, size: int) -> Case:
         tolerance=nets.rounding(net, size, training=False),
         flops=nets.flops(net, size, training=False),
         unit="batch",
+        weight=2.0,
     )

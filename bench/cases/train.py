@@ -51,6 +51,7 @@ def step_case(name: str, size: int) -> Case:
         difference=update_difference,
         tolerance=CHECK_STEPS * nets.rounding(net, size),
         flops=nets.flops(net, size, training=True),
+        weight=3.0,
     )
 
 
@@ -68,6 +69,7 @@ def fit_case(name: str, size: int, steps: int) -> Case:
         tolerance=CHECK_STEPS * nets.rounding(net, size),
         flops=nets.flops(net, size * steps, training=True),
         steps=steps,
+        weight=3.0,
     )
 
 
@@ -97,6 +99,7 @@ def epoch_case(rows: int, size: int = 128) -> Case:
         tolerance=2 * math.sqrt(CHECK_STEPS * nets.rounding(net, size)),
         flops=nets.flops(net, rows, training=True),
         unit="epoch",
+        weight=3.0,
     )
 
 
@@ -105,4 +108,4 @@ def cases(full: bool) -> Iterator[Case]:
     for name, size in STEPS:
         yield step_case(name, size)
     yield fit_case("mlp-4-32-3", 32, steps=1000)
-    yield epoch_case(60_000 if full else 6_400)
+    yield epoch_case(60_000 if full else 1_280)

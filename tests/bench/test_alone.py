@@ -1,11 +1,15 @@
 """What fastnn is timed at by itself: the kernels run, and the bytes counted are those they move."""
 
+import time
+from functools import partial
+
 import numpy as np
 import pytest
 
 from bench import alone
 from bench.__main__ import main
 from bench.cases import bandwidth
+from bench.machine import Lost
 from fastnn import _core
 
 KERNELS = {k.name: k for k in bandwidth.kernels()}
@@ -15,7 +19,19 @@ KERNELS = {k.name: k for k in bandwidth.kernels()}
 def test_kernel_runs(name):
     made = KERNELS[name].of_bytes(1 << 14)
     assert 0.5 < made.moved / (1 << 14) < 4  # images come whole
-    assert (alone.interleaved([alone._program(made)], rounds=1, target=1e-5) > 0).all()
+    alone._program(made)(1)
+
+
+def test_turns_are_interleaved():
+    order = []
+
+    def run(i, n):
+        order.append(i)
+        time.sleep(1e-3 * n)
+
+    seconds = alone.interleaved([partial(run, 0), partial(run, 1)], 0.0, Lost())
+    assert seconds.shape == (alone.LEAST, 2) and (seconds >= 1e-3).all()
+    assert order[-4:] in ([0, 0, 1, 1], [0, 1, 0, 1])  # with and without a warm-up
 
 
 def test_moved_bytes():

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from bench import machine, measure
 from bench.case import Case, Side, output_difference, update_difference
 from bench.machine import Limits, Machine
-from bench.measure import EFFORTS, run_case
+from bench.measure import Budget, run_case
 from bench.report import table
 from bench.workers import NotRun
 
@@ -18,10 +19,13 @@ class FakeWorker:
     def __init__(self, seconds: float, value: float) -> None:
         self.seconds, self.value = seconds, value
 
-    def ask(self, do, **fields):
+    def ask(self, do, patience=1.0, **fields):
         if do == "check":
             np.savez(fields["out"], output=np.array([self.value]))
-        return {"via": "fake", "seconds": self.seconds * fields.get("n", 0)}
+        if do == "time" and not self.seconds:
+            raise NotRun("the worker ended with status -9")
+        whole = self.seconds * fields.get("n", 0)
+        return {"via": "fake", "seconds": [2 * whole, whole, 3 * whole]}
 
 
 class FakeWorkers:
@@ -32,6 +36,7 @@ class FakeWorkers:
         "peer": FakeWorker(0.002, 1.0),
         "wrong": FakeWorker(0.001, 1.1),
         "broken": FakeWorker(0.001, float("nan")),
+        "dies": FakeWorker(0.0, 1.0),
     }
 
     def get(self, library):
@@ -48,22 +53,27 @@ class FakeWorkers:
 
 @pytest.fixture
 def result():
-    case = Case(
-        theme="train",
-        name="fake",
-        kind="train",
-        spec={},
-        arrays=lambda: {"x": np.zeros(1)},
-        peers=tuple(Side(name) for name in ("peer", "wrong", "broken", "missing")),
-        difference=output_difference,
-        tolerance=1e-3,
-    )
-    return run_case(case, FakeWorkers(), EFFORTS["quick"], lambda text: None)
+    return run_case(CASE, FakeWorkers(), Budget(0.1), lambda text: None)
+
+
+CASE = Case(
+    theme="train",
+    name="fake",
+    kind="train",
+    spec={},
+    arrays=lambda: {"x": np.zeros(1)},
+    peers=tuple(Side(name) for name in ("peer", "wrong", "broken", "missing", "dies")),
+    difference=output_difference,
+    tolerance=1e-3,
+)
 
 
 def test_ratio_is_peer_over_fastnn(result):
     assert result.ran
     np.testing.assert_allclose(result.rows[1].ratios, 2.0)
+    np.testing.assert_allclose(result.rows[1].seconds, 0.004)  # the slices' median
+    np.testing.assert_allclose(result.rows[1].best, 0.002)
+    assert result.best_ratio(result.rows[1]) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("i", [2, 3])
@@ -73,14 +83,41 @@ def test_wrong_result_has_no_figures(result, i):
 
 def test_missing_peer_is_not_run(result):
     assert not result.rows[4].ran and result.rows[4].reason == "not run: not installed"
-    machine = Machine("cpu", 2, "avx2", 2, {2: Limits(100.0, 10.0, 10.0)}, 0.0)
-    line = table(result, machine).splitlines()[5]
+    two = Machine("cpu", 2, "avx2", 2, {2: Limits(100.0, 10.0, 10.0)}, 0.0)
+    line = table(result, two).splitlines()[5]
     assert line.split() == ["missing", "not", "run:", "not", "installed"]
+
+
+def test_peer_that_dies_while_timed_is_not_run(result):
+    assert result.rows[1].ran
+    assert not result.rows[5].ran and "ended with status -9" in result.rows[5].reason
+
+
+def test_peers_after_the_case_s_time_are_not_run(monkeypatch):
+    monkeypatch.setattr(measure, "SETUP", -1.0)
+    late = run_case(CASE, FakeWorkers(), Budget(-0.5), lambda text: None)
+    assert late.ran and all("time was over" in row.reason for row in late.rows[1:])
+
+
+def test_time_that_a_case_leaves_is_added_to_the_next_one_s():
+    budget = Budget(10.0)
+    until, seconds = budget.next(CASE)
+    later, again = budget.next(CASE)
+    assert seconds == again == 10.0 and later - until == pytest.approx(30.0)
+
+
+def test_lost_counts_gaps_between_readings_of_the_clock(monkeypatch):
+    readings = iter([0.0, 1e-4, 0.5, 0.5 + 1e-4, 1.0, *np.arange(1, 2, 1e-4)])
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: float(next(readings)))
+    lost = machine.Lost()
+    lost.look(0.01)
+    assert lost.lost == pytest.approx(0.9998) and lost.ran == pytest.approx(0.01, abs=1e-4)
+    assert "DISTURBED" in machine.trust(lost.share) and "undisturbed" in machine.trust(0.01)
 
 
 def test_without_fastnn_nothing_ran(result, monkeypatch):
     monkeypatch.delitem(FakeWorkers.made, "fastnn")
-    again = run_case(result.case, FakeWorkers(), EFFORTS["quick"], lambda text: None)
+    again = run_case(result.case, FakeWorkers(), Budget(0.1), lambda text: None)
     assert not again.ran and not any(row.ran for row in again.rows)
 
 

@@ -12,11 +12,11 @@ MACHINE = {
     "isa": "avx2",
     "threads": 2,
     "limits": {"2": {"gflops": 100.0, "cache_gbs": 50.0, "memory_gbs": 10.0}},
-    "load": 0.0,
+    "lost": 0.0,
 }
 SIDES = [
-    {"side": "fastnn", "ran": True, "median": 0.002, "share": 0.5},
-    {"side": "torch", "ran": True, "median": 0.004, "ratio": {"median": 2.0}},
+    {"side": "fastnn", "ran": True, "median": 0.002, "best": 0.001, "share": 0.5},
+    {"side": "torch", "ran": True, "median": 0.004, "ratio": {"median": 2.0, "best": 3.0}},
     {"side": "jax jit", "ran": False, "reason": "not run: jax is not installed"},
 ]
 SHARES = [
@@ -31,16 +31,22 @@ def folder(tmp_path):
         ("train", [{"name": "net b1", "sides": SIDES}]),
         ("bandwidth", SHARES),
     ):
-        content = {"date": "2026-01-01", "machine": MACHINE, "versions": {"numpy": "2.0"}}
+        content = {
+            "date": "2026-01-01",
+            "machine": MACHINE,
+            "versions": {"numpy": "2.0"},
+            "lost": 0.4,
+        }
         (tmp_path / f"{theme}.json").write_text(json.dumps({**content, "rows": rows}))
     return tmp_path
 
 
 def test_page(folder):
     lines = page.page(folder).splitlines()
-    assert "| net b1 | 2 ms | 50% | 2.00x | not run |" in lines
+    assert "| net b1 | 2 ms, 1 ms | 50% | 2.00x, 3.00x | not run |" in lines
     assert "| relu | 0.90 | 0.90 |" in lines
     assert any("2026-01-01: a CPU, 2 cores, avx2, 2 threads" in line for line in lines)
+    assert any("40% of the time was lost" in line for line in lines)
     assert not any("## Kernels" in line for line in lines)
 
 
