@@ -18,13 +18,14 @@ from pathlib import Path
 import fastnn as fn
 
 from . import page, report
+from .budget import EFFORTS, SECONDS, Budget
 from .case import FASTNN, Case
 from .machine import Lost, Machine, measure
-from .measure import EFFORTS, Budget, Result, run_case
+from .measure import Result, run_case
 from .workers import Workers
 
 SIDE_BY_SIDE = ("kernels", "train", "infer")
-THEMES = (*SIDE_BY_SIDE, "bandwidth", "scaling")
+THEMES = tuple(SECONDS)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -68,19 +69,24 @@ def _progress(text: str) -> None:
         print(f"\r{text:<79}\r", end="", file=sys.stderr, flush=True)
 
 
-def side_by_side(theme: str, options: argparse.Namespace, machine: Machine) -> list[Result]:
+def _seconds(theme: str, options: argparse.Namespace) -> float:
+    return SECONDS[theme] * EFFORTS[options.effort].factor
+
+
+def side_by_side(
+    theme: str, options: argparse.Namespace, machine: Machine, workers: Workers
+) -> list[Result]:
     """Run and print the cases of a theme, then write its JSON and plots."""
-    workers, results = Workers(options.threads), []
-    wanted = cases(theme, options)
+    wanted, timed, results = cases(theme, options), EFFORTS[options.effort].timed, []
+    budget = Budget(_seconds(theme, options), [case.part for case in wanted])
     print(report.HEADER)
     try:
         workers.start(dict.fromkeys(s.library for c in wanted for s in (FASTNN, *c.peers)))
-        budget = Budget(EFFORTS[options.effort])
         for case in wanted:
-            results.append(run_case(case, workers, budget, _progress))
+            share = budget.next(case.part)
+            results.append(run_case(case, workers, share, timed * case.part, _progress))
             print(report.table(results[-1], machine), flush=True)
     finally:
-        workers.stop()
         parts = [report.case_dict(r, machine) for r in results]
         path = options.out / f"{theme}.json"
         if any(r.ran for r in results):
@@ -106,9 +112,9 @@ def alone(theme: str, options: argparse.Namespace, machine: Machine) -> int:
     rows, lost = [], Lost()
     given = (options.threads, EFFORTS[options.effort], lost)
     found = (
-        scaling(cases(theme, options), *given)
+        scaling(_seconds(theme, options), cases(theme, options), *given)
         if theme == "scaling"
-        else shares(lambda name: _wanted(name, options.only), *given)
+        else shares(_seconds(theme, options), lambda name: _wanted(name, options.only), *given)
     )
     for row in found:
         rows.append(row.as_dict())
@@ -128,21 +134,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         listed = [c for t in options.theme if t in SIDE_BY_SIDE for c in cases(t, options)]
         print(*[f"{c.theme}: {c.name}" for c in listed], sep="\n")
         return 0
-    ran, wrong = 0, False
+    ran, wrong, workers = 0, False, Workers(options.threads)
     try:
         machine = measure(fn.isa(), options.threads)
         print(machine, flush=True)
         for theme in options.theme:
             print(f"\n--- {theme} ---", flush=True)
             if theme in SIDE_BY_SIDE:
-                results = side_by_side(theme, options, machine)
+                results = side_by_side(theme, options, machine, workers)
                 ran += sum(r.ran for r in results)
                 wrong |= any(r.wrong for r in results)
             else:
+                workers.stop()  # fastnn is alone then
                 ran += alone(theme, options, machine)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    finally:
+        workers.stop()
     if not ran:
         print("no benchmark ran", file=sys.stderr)
     return 0 if ran and not wrong else 1

@@ -12,6 +12,7 @@ import fastnn as fn
 from fastnn import _core
 
 from .adapters.fastnn import KINDS
+from .budget import Budget, Effort
 from .case import Case
 from .cases import bandwidth
 from .machine import Lost, copy_rate
@@ -19,7 +20,7 @@ from .report import duration
 
 Run = Callable[[int], object]
 SIZES = {"cache": 256 << 10, "memory": 64 << 20}  # bytes moved
-SLICE, LEAST = 0.002, 5  # seconds; rounds at least
+SLICE, LEAST = 0.002, 5  # seconds; rounds, if there is time
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,10 @@ class Scaling:
 
 def interleaved(runs: list[Run], seconds: float, lost: Lost) -> np.ndarray:
     """Seconds of one iteration, [round, run]: the runs take turns of a slice each."""
-    end = time.perf_counter() + seconds
+    start = time.perf_counter()
     counts = [_count(run) for run in runs]
     rounds: list[list[float]] = []
-    while len(rounds) < LEAST or time.perf_counter() < end:
+    while not rounds or time.perf_counter() - start < (1 if len(rounds) >= LEAST else 3) * seconds:
         rounds.append([])
         for run, n in zip(runs, counts, strict=True):
             if n > 1:
@@ -125,27 +126,36 @@ def with_threads(run: Run, threads: int) -> Run:
 
 
 def shares(
-    wanted: Callable[[str], bool], threads: int, effort: float, lost: Lost
+    seconds: float, wanted: Callable[[str], bool], threads: int, effort: Effort, lost: Lost
 ) -> Iterator[Share]:
     """The wanted memory-bound kernels' best with one thread and with `threads`, and a copy's."""
     counts = sorted({1, threads})
     copies = {(s, n): copy_rate(SIZES[s], n) for s in SIZES for n in counts}
-    for kernel in filter(lambda k: wanted(k.name), bandwidth.kernels()):
+    chosen = [k for k in bandwidth.kernels() if wanted(k.name)]
+    budget = Budget(seconds, [len(SIZES)] * len(chosen))
+    for kernel in chosen:
         for where, nbytes in SIZES.items():
             made = kernel.of_bytes(nbytes)
             run = _program(made)
-            turns = interleaved([with_threads(run, n) for n in counts], effort / 2, lost)
+            runs = [with_threads(run, n) for n in counts]
+            turns = interleaved(runs, min(effort.timed / 2, budget.next(1)), lost)
             for n, seconds in zip(counts, turns.min(0), strict=True):
                 gbs = made.moved / seconds / 1e9
                 yield Share(kernel.name, where, n, gbs, copies[where, n])
 
 
-def scaling(cases: list[Case], threads: int, effort: float, lost: Lost) -> Iterator[Scaling]:
-    """The cases' steps with one thread and with `threads`, in turns."""
+def scaling(
+    seconds: float, cases: list[Case], threads: int, effort: Effort, lost: Lost
+) -> Iterator[Scaling]:
+    """The cases' steps with one thread and with `threads`, in turns, while there is time."""
+    budget = Budget(seconds, [case.part for case in cases])
     for case in cases:
+        share = budget.next(case.part)
+        if share <= 0:
+            return
         run = KINDS[case.kind](dict(case.spec), case.arrays()).run
         runs = [with_threads(run, n) for n in (1, threads)]
-        seconds = interleaved(runs, case.seconds(effort) / 5, lost) / case.steps
-        one, several = seconds.min(0)
-        median = float(np.median(seconds[:, 0] / seconds[:, 1]))
+        turns = interleaved(runs, min(effort.timed / 2 * case.part, share), lost) / case.steps
+        one, several = turns.min(0)
+        median = float(np.median(turns[:, 0] / turns[:, 1]))
         yield Scaling(case.theme, case.name, float(one), float(several), one / several, median)

@@ -49,9 +49,10 @@ class Case:
     unit: str = "step"
     weight: float = 1.0
 
-    def seconds(self, each: float) -> float:
-        """How long it may take, if one of weight 1 and few flops may take so many seconds."""
-        return each * (self.weight + self.flops / 2e10)
+    @property
+    def part(self) -> float:
+        """Its part of a theme's time."""
+        return self.weight + self.flops / 2e10
 
 
 FASTNN = Side("fastnn")

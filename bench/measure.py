@@ -2,7 +2,7 @@
 
 Within one round the machine is in one mood: a ratio of a round is worth more than one of medians. Where
 other jobs or the host take the cores away for milliseconds at a time, some slices still run whole: the
-best of them, of either side, is the second figure. A case has its seconds, whatever the machine does.
+best of them, of either side, is the second figure.
 """
 
 from __future__ import annotations
@@ -20,22 +20,8 @@ from .case import FASTNN, Case, Side
 from .machine import Lost
 from .workers import NotRun, WorkerProcess, Workers
 
-EFFORTS = {"quick": 0.5, "normal": 2.0, "full": 15.0}  # seconds to time a case of weight 1
-SLICE, TURN, LEAST = 0.003, 0.03, 3  # seconds of a timed slice and of a turn; rounds at least
-SETUP, BEGUN = 4.0, 30.0  # seconds to set it up; that a side has at least, once it is begun
-
-
-class Budget:
-    """Seconds of case after case: those that one leaves are added to the next one's."""
-
-    def __init__(self, effort: float) -> None:
-        self.effort, self.end = effort, time.perf_counter()
-
-    def next(self, case: Case) -> tuple[float, float]:
-        """Until when its sides may be set up, and how many seconds they may be timed."""
-        timed, setup = case.seconds(self.effort), case.seconds(max(SETUP, 2 * self.effort))
-        self.end = max(self.end, time.perf_counter()) + setup + timed
-        return self.end - timed, timed
+SLICE, TURN, LEAST = 0.003, 0.03, 3  # seconds of a slice and of a turn; rounds, if there is time
+BEGUN = 10.0  # seconds that a side has at least to get ready, once it is begun
 
 
 @dataclass
@@ -121,11 +107,18 @@ class _Open:
 
 
 def run_case(
-    case: Case, workers: Workers, budget: Budget, progress: Callable[[str], None]
+    case: Case, workers: Workers, share: float, timed: float, progress: Callable[[str], None]
 ) -> Result:
-    """Set all sides up, compare their results, time those that agree."""
+    """Set all sides up, compare their results, time those that agree.
+
+    share: the case's seconds; of them, at most half and at most `timed` are those of timing.
+    """
     result = Result(case, [Row(case, side) for side in (FASTNN, *case.peers)])
-    until, seconds = budget.next(case)
+    timed = min(timed, share / 2)
+    until = time.perf_counter() + share - timed
+    if share <= 0:
+        result.rows[0].reason = "not run: the theme's time was over"
+        return _abandon(result)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         try:
@@ -157,7 +150,7 @@ def run_case(
                 continue
             sides[i] = side
         progress(f"{case.name}: timing")
-        _time(result, sides, workers, seconds)
+        _time(result, sides, workers, timed)
         for side in sides.values():
             side.close()
     return result
@@ -170,10 +163,10 @@ def _abandon(result: Result) -> Result:
 
 
 def _time(result: Result, sides: dict[int, _Open], workers: Workers, seconds: float) -> None:
-    end = time.perf_counter() + seconds
+    start = time.perf_counter()
     counts: dict[int, int] = {}
     rounds: list[dict[int, np.ndarray]] = []
-    while len(rounds) < LEAST or time.perf_counter() < end:
+    while not rounds or time.perf_counter() - start < (1 if len(rounds) >= LEAST else 3) * seconds:
         rounds.append({})
         for i, side in list(sides.items()):
             workers.settle()

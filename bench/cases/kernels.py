@@ -26,7 +26,7 @@ def _case(
     terms: int = 1,
     flops: float = 0.0,
     extra: Callable[[np.random.Generator], dict[str, np.ndarray]] | None = None,
-    peers: tuple[Side, ...] = (NUMPY, NUMBA, TORCH),
+    peers: tuple[Side, ...] = (NUMPY, TORCH, NUMBA),
     tolerance: float = 0.0,
 ) -> Case:
     """Normal arrays of these shapes. terms: of the longest sum, whose rounding walks at random."""

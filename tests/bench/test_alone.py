@@ -29,8 +29,8 @@ def test_turns_are_interleaved():
         order.append(i)
         time.sleep(1e-3 * n)
 
-    seconds = alone.interleaved([partial(run, 0), partial(run, 1)], 0.0, Lost())
-    assert seconds.shape == (alone.LEAST, 2) and (seconds >= 1e-3).all()
+    seconds = alone.interleaved([partial(run, 0), partial(run, 1)], 0.05, Lost())
+    assert seconds.shape[1] == 2 and (seconds >= 1e-3).all()
     assert order[-4:] in ([0, 0, 1, 1], [0, 1, 0, 1])  # with and without a warm-up
 
 

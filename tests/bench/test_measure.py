@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from bench import machine, measure
+from bench import budget, machine
 from bench.case import Case, Side, output_difference, update_difference
 from bench.machine import Limits, Machine
-from bench.measure import Budget, run_case
+from bench.measure import run_case
 from bench.report import table
 from bench.workers import NotRun
 
@@ -53,7 +53,7 @@ class FakeWorkers:
 
 @pytest.fixture
 def result():
-    return run_case(CASE, FakeWorkers(), Budget(0.1), lambda text: None)
+    return run_case(CASE, FakeWorkers(), 1.0, 0.1, lambda text: None)
 
 
 CASE = Case(
@@ -93,17 +93,18 @@ def test_peer_that_dies_while_timed_is_not_run(result):
     assert not result.rows[5].ran and "ended with status -9" in result.rows[5].reason
 
 
-def test_peers_after_the_case_s_time_are_not_run(monkeypatch):
-    monkeypatch.setattr(measure, "SETUP", -1.0)
-    late = run_case(CASE, FakeWorkers(), Budget(-0.5), lambda text: None)
+def test_what_comes_after_the_time_is_not_run():
+    over = run_case(CASE, FakeWorkers(), -1.0, 0.1, lambda text: None)
+    assert not over.ran and "time was over" in over.rows[0].reason
+    late = run_case(CASE, FakeWorkers(), 1e-9, 0.1, lambda text: None)
     assert late.ran and all("time was over" in row.reason for row in late.rows[1:])
 
 
-def test_time_that_a_case_leaves_is_added_to_the_next_one_s():
-    budget = Budget(10.0)
-    until, seconds = budget.next(CASE)
-    later, again = budget.next(CASE)
-    assert seconds == again == 10.0 and later - until == pytest.approx(30.0)
+def test_time_that_a_case_leaves_goes_to_those_after_it(monkeypatch):
+    clock = iter([0.0, 0.0, 10.0, 100.0, 130.0])
+    monkeypatch.setattr(budget.time, "perf_counter", lambda: next(clock))
+    shares = budget.Budget(120.0, [1, 2, 1, 2])
+    assert [shares.next(w) for w in (1, 2, 1, 2)] == pytest.approx([20, 44, 20 / 3, -10])
 
 
 def test_lost_counts_gaps_between_readings_of_the_clock(monkeypatch):
@@ -117,7 +118,7 @@ def test_lost_counts_gaps_between_readings_of_the_clock(monkeypatch):
 
 def test_without_fastnn_nothing_ran(result, monkeypatch):
     monkeypatch.delitem(FakeWorkers.made, "fastnn")
-    again = run_case(result.case, FakeWorkers(), Budget(0.1), lambda text: None)
+    again = run_case(result.case, FakeWorkers(), 1.0, 0.1, lambda text: None)
     assert not again.ran and not any(row.ran for row in again.rows)
 
 
