@@ -1,12 +1,16 @@
 /* One thread's share of a matrix product, on the tiles of gemm_tile.h.
  *
  *            n
- *        +-------+             panel: up to NR columns of b, packed or in place
+ *        +-------+             panel: up to NR columns of b
  *      k |b| |   |             tile:  up to MR rows of a against a panel, in registers
- *        +-------+             block: all tiles of all panels; operands are read in place where
- *   +--+ +-------+                    their strides allow it
+ *        +-------+             block: all tiles; the rows of a tile stay in the L1 cache while the
+ *   +--+ +-------+                    panels of b stream past them out of L2
  * m |a | |c| |   |             k is walked in steps of KC; c holds the sums in between.
  *   +--+ +-------+
+ *
+ * Operands are read where they lie if they can be: packing takes about half a cycle an element. It
+ * pays where b is used by many tiles (a by many panels) and has its vectors further apart than the
+ * prefetchers follow: with 4 KiB, each lies in a page of its own.
  */
 #ifndef FNN_GEMM_BLOCK_H
 #define FNN_GEMM_BLOCK_H
@@ -16,7 +20,12 @@
 #include "gemm_tile.h"
 #include "threads.h"
 
-enum { KC = 1536 / sizeof(T) }; /* a panel of b then fits the L1 cache */
+enum {
+    KC = 1536 / sizeof(T),
+    BLOCK_COLS = 512, /* whose KC rows of b fit the L2 cache, beside their part of c */
+    FAR = 2048 / sizeof(T),
+    PACK_DEPTH = 4 * VL,
+};
 
 /* One tile of c at (row, col). */
 FNN_INLINE void tile_at(int64_t mr, int64_t cols, int64_t k, const T *a, int64_t a_rs, int64_t a_cs,
@@ -31,12 +40,73 @@ FNN_INLINE void tile_at(int64_t mr, int64_t cols, int64_t k, const T *a, int64_t
     }
 }
 
-/* One panel of b against tiles of `height` rows of a, in place. */
-static void panel(matrix a, int64_t height, int64_t rows, const T *b, int64_t b_rs, int64_t cols,
-                  int64_t k, const output *o, int64_t col) {
-    for (int64_t r = 0; r < rows; r += height)
-        tile_at(rows - r < height ? rows - r : height, cols, k, a.at + r * a.rs, a.rs, a.cs, b,
-                b_rs, o, r, col);
+/* The size of `count` equal parts, none above `most`, in whole units. */
+FNN_INLINE int64_t part(int64_t total, int64_t most, int64_t unit) {
+    return round_up(ceil_div(total, ceil_div(total, most)), unit);
+}
+
+FNN_INLINE int is_far(int64_t stride) { return stride > FAR || stride < -FAR; }
+
+static int packs_a(matrix a, int64_t n) {
+    return is_far(2 * (a.cs == 1 ? a.rs : a.cs)) && n > (a.cs == 1 ? 8 : 2) * NR;
+}
+static int packs_b(matrix b, int64_t m) { return b.cs != 1 || (is_far(b.rs) && m > MR); }
+
+/* Few tiles use a panel while it is in the L1 cache; memory is read in long runs along k. */
+static int64_t block_cols(matrix b, int64_t m) {
+    return b.rs == 1 && m <= 4 * MR ? NR : BLOCK_COLS;
+}
+
+/* KC rows of b: its first columns are read in place, the others from panels in `packed`. */
+typedef struct {
+    matrix at;
+    int64_t n, k, in_place;
+    T *packed;
+} panels;
+
+/* Columns of n that need no packing: a ragged panel does, as tiles read whole vectors. */
+static int64_t columns_in_place(matrix b, int64_t m, int64_t n) {
+    if (packs_b(b, m)) return 0;
+    return n % VL == 0 ? n : n / NR * NR;
+}
+
+/* All panels some rows at a time: memory is read in long runs. */
+static void pack_panels(const panels *b) {
+    for (int64_t p = 0; p < b->k; p += PACK_DEPTH) {
+        int64_t depth = least(b->k - p, PACK_DEPTH);
+        for (int64_t j = b->in_place; j < b->n; j += NR) {
+            int64_t cols = least(b->n - j, NR), ld = round_up(cols, VL);
+            pack(b->packed + (j - b->in_place) * b->k + p * ld, ld, cols, depth,
+                 b->at.at + j * b->at.cs + p * b->at.rs, b->at.cs, b->at.rs);
+        }
+    }
+}
+
+/* `height` rows of a against all panels. */
+FNN_INLINE void tile_row(int64_t height, matrix a, const panels *b, const output *o, int64_t row,
+                         int64_t col) {
+    for (int64_t j = 0; j < b->n; j += NR) {
+        int64_t cols = least(b->n - j, NR);
+        if (j < b->in_place)
+            tile_at(height, cols, b->k, a.at, a.rs, a.cs, b->at.at + j, b->at.rs, o, row, col + j);
+        else
+            tile_at(height, cols, b->k, a.at, a.rs, a.cs, b->packed + (j - b->in_place) * b->k,
+                    round_up(cols, VL), o, row, col + j);
+    }
+}
+
+/* m rows of a against all panels; `packed`: room for a tile, or null to read a in place. */
+static void tile_rows(matrix a, int64_t m, T *packed, const panels *b, const output *o,
+                      int64_t col) {
+    for (int64_t i = 0, height; i < m; i += height, a.at += height * a.rs) {
+        height = ceil_div(m - i, ceil_div(m - i, MR)); /* no tile is much lower than the others */
+        matrix rows = a;
+        if (packed) {
+            pack(packed, height, height, b->k, a.at, a.rs, a.cs);
+            rows = (matrix){packed, 1, height};
+        }
+        tile_row(height, rows, b, o, i, col);
+    }
 }
 
 /* c[m, n] by one thread; false where memory is out. */
@@ -45,30 +115,28 @@ static int block(matrix a, matrix b, int64_t m, int64_t n, int64_t k, const outp
         dot_block(a, b, m, n, k, o);
         return 1;
     }
-    int64_t height = tile_height(m), p = 0;
-    int in_place = b.cs == 1;
+    int64_t kc = k > KC ? part(k, KC, 1) : k, wide = least(n, block_cols(b, m));
+    int64_t a_size = packs_a(a, n) ? round_up(kc * MR, VL) : 0;
+    int64_t b_size = kc * (packs_b(b, m) ? round_up(wide, VL) : n % VL ? NR : 0);
     T *packed = NULL;
-    if (!in_place || n % VL != 0) {
-        packed = fnn_scratch((size_t)(k < KC ? k : KC) * NR * sizeof(T));
+    if (a_size + b_size > 0) {
+        packed = fnn_scratch((size_t)(a_size + b_size) * sizeof(T));
         if (!packed) return 0;
     }
-    do {
-        int64_t depth = k - p < KC ? k - p : KC;
-        output step = step_output(o, p == 0, p + depth == k);
-        for (int64_t j = 0; j < n; j += NR) {
-            int64_t cols = n - j < NR ? n - j : NR;
-            const T *at = b.at + p * b.rs + j * b.cs;
-            int64_t b_rs = b.rs;
-            if (!in_place || cols % VL != 0) {
-                b_rs = (cols + VL - 1) / VL * VL;
-                pack(packed, b_rs, cols, depth, at, b.cs, b.rs);
-                at = packed;
-            }
-            matrix part = {a.at + p * a.cs, a.rs, a.cs};
-            panel(part, height, m, at, b_rs, cols, depth, &step, j);
-        }
-        p += depth;
-    } while (p < k);
+    for (int64_t col = 0; col < n; col += wide) {
+        panels part_b = {.n = least(wide, n - col), .packed = packed + a_size};
+        part_b.in_place = columns_in_place(b, m, part_b.n);
+        int64_t p = 0;
+        do {
+            part_b.at = (matrix){b.at + p * b.rs + col * b.cs, b.rs, b.cs};
+            part_b.k = least(kc, k - p);
+            pack_panels(&part_b);
+            matrix part_a = {a.at + p * a.cs, a.rs, a.cs};
+            output step = step_output(o, p == 0, p + part_b.k == k);
+            tile_rows(part_a, m, a_size > 0 ? packed : NULL, &part_b, &step, col);
+            p += part_b.k;
+        } while (p < k);
+    }
     return 1;
 }
 

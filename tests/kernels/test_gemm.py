@@ -100,7 +100,9 @@ def test_transposes_and_tails(isa, dtype, rng, guarded, orders):
 
 
 @pytest.mark.parametrize("orders", list(itertools.product("rc", "rc")), ids="".join)
-@pytest.mark.parametrize("m, n, k", [(150, 170, 400), (97, 513, 129), (333, 70, 801)])
+@pytest.mark.parametrize(
+    "m, n, k", [(150, 170, 400), (97, 513, 129), (333, 70, 801), (4, 1100, 400), (60, 1043, 30)]
+)
 def test_blocked_sizes(isa, dtype, rng, guarded, orders, m, n, k):
     a = strided(rng, (1, m, k), dtype, orders[0])
     b = strided(rng, (1, k, n), dtype, orders[1])
