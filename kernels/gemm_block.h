@@ -17,6 +17,7 @@
 
 #include "gemm_dot.h"
 #include "gemm_pack.h"
+#include "gemm_row.h"
 #include "gemm_tile.h"
 #include "threads.h"
 
@@ -113,6 +114,10 @@ static void tile_rows(matrix a, int64_t m, T *packed, const panels *b, const out
 static int block(matrix a, matrix b, int64_t m, int64_t n, int64_t k, const output *o) {
     if (is_dot(a, b, m, k)) {
         dot_block(a, b, m, n, k, o);
+        return 1;
+    }
+    if (is_row(b, m, n)) {
+        row_block(a, b, n, k, o);
         return 1;
     }
     int64_t kc = k > KC ? part(k, KC, 1) : k, wide = least(n, block_cols(b, m));
