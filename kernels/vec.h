@@ -119,13 +119,28 @@ FNN_INLINE V v_sqrt(V x) {
 }
 FNN_INLINE V v_relu(V x) { return v_select(x < 0, (V){0}, x); }
 
-/* The lanes' sum in a fixed tree. */
+/* The lanes' sum in a fixed tree: lane i of one half and lane i of the other, again and again.
+ * Halves are named as shorter vectors: a loop over lanes would go through memory. */
 FNN_INLINE T v_sum(V v) {
-    T lanes[VL];
-    v_store(lanes, v);
-    for (int half = VL / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
-    return lanes[0];
+#if FNN_VBYTES * 8 / FNN_BITS == 16
+    typedef T half __attribute__((vector_size(FNN_VBYTES / 2)));
+    half h = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+             __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+#elif FNN_VBYTES * 8 / FNN_BITS == 8
+    V h = v;
+#endif
+#if FNN_VBYTES * 8 / FNN_BITS >= 8
+    typedef T quarter __attribute__((vector_size(4 * sizeof(T))));
+    quarter q =
+        __builtin_shufflevector(h, h, 0, 1, 2, 3) + __builtin_shufflevector(h, h, 4, 5, 6, 7);
+#elif FNN_VBYTES * 8 / FNN_BITS == 4
+    V q = v;
+#else
+    return v[0] + v[1];
+#endif
+#if FNN_VBYTES * 8 / FNN_BITS >= 4
+    return (q[0] + q[2]) + (q[1] + q[3]);
+#endif
 }
 
 #endif

@@ -13,6 +13,7 @@
 #include <math.h>
 
 enum { BLOCK = 1024, BLOCK_ROWS = 256, TASK_ELEMENTS = 8192, MOST_TASKS = 64 };
+enum { GROUP_ROWS = 16, GROUP_ELEMENTS = 4096 }; /* of a task's rows: they stay in L1 */
 
 typedef struct {
     int64_t rows, tasks;
@@ -56,28 +57,43 @@ typedef struct {
     cutting cut;
 } forward_job;
 
-static void forward_row(const fnn_layer_norm_fwd_args *a, int64_t row) {
-    int64_t c = a->c;
-    const T *x = (const T *)a->x + row * c, *gamma = a->gamma, *beta = a->beta;
-    T *y = (T *)a->y + row * c;
-    T mean = a->rms ? 0 : (T)(row_sum(x, c, 0, 0) / (double)c);
-    T rstd = (T)(1 / sqrt(row_sum(x, c, mean, 1) / (double)c + a->eps));
-    if (a->mean) ((T *)a->mean)[row] = mean;
-    if (a->rstd) ((T *)a->rstd)[row] = rstd;
-    V m = v_set1(mean), r = v_set1(rstd);
-    for (int64_t j = 0; j < c; j += VL) {
-        int64_t lanes = c - j;
-        V v = (load_lanes(x + j, lanes) - m) * r;
-        if (gamma) v *= load_lanes(gamma + j, lanes);
-        if (beta) v += load_lanes(beta + j, lanes);
-        store_lanes(y + j, v, lanes);
-    }
+FNN_INLINE void apply_lanes(const fnn_layer_norm_fwd_args *a, const T *x, T *y, int64_t j, V m, V r,
+                            int64_t lanes) {
+    const T *gamma = a->gamma, *beta = a->beta;
+    V v = (load_lanes(x + j, lanes) - m) * r;
+    if (gamma) v *= load_lanes(gamma + j, lanes);
+    if (beta) v += load_lanes(beta + j, lanes);
+    store_lanes(y + j, v, lanes);
 }
 
+static void forward_row(const fnn_layer_norm_fwd_args *a, int64_t row, T mean, T rstd) {
+    const fnn_layer_norm_fwd_args own = *a; /* no store to y may change it */
+    const T *x = (const T *)own.x + row * own.c;
+    T *y = (T *)own.y + row * own.c;
+    V m = v_set1(mean), r = v_set1(rstd);
+    int64_t j = 0;
+    for (; j + VL <= own.c; j += VL) apply_lanes(&own, x, y, j, m, r, VL);
+    if (j < own.c) apply_lanes(&own, x, y, j, m, r, own.c - j);
+}
+
+/* Each pass over a few rows before the next: one row's alone would wait for its own sums. */
 static void forward_task(void *ctx, int64_t task) {
     const forward_job *f = ctx;
-    int64_t from = task * f->cut.rows, to = from + f->cut.rows;
-    for (int64_t row = from; row < to && row < f->a->n; row++) forward_row(f->a, row);
+    const fnn_layer_norm_fwd_args *a = f->a;
+    int64_t end = least((task + 1) * f->cut.rows, a->n), c = a->c;
+    int64_t group = least(GROUP_ROWS, most(GROUP_ELEMENTS / c, 1));
+    T mean[GROUP_ROWS] = {0}, rstd[GROUP_ROWS];
+    for (int64_t row = task * f->cut.rows; row < end; row += group) {
+        int64_t rows = least(group, end - row);
+        const T *x = (const T *)a->x + row * c;
+        for (int64_t i = 0; i < rows && !a->rms; i++)
+            mean[i] = (T)(row_sum(x + i * c, c, 0, 0) / (double)c);
+        for (int64_t i = 0; i < rows; i++)
+            rstd[i] = (T)(1 / sqrt(row_sum(x + i * c, c, mean[i], 1) / (double)c + a->eps));
+        for (int64_t i = 0; i < rows; i++) forward_row(a, row + i, mean[i], rstd[i]);
+        if (a->mean) memcpy((T *)a->mean + row, mean, (size_t)rows * sizeof(T));
+        if (a->rstd) memcpy((T *)a->rstd + row, rstd, (size_t)rows * sizeof(T));
+    }
 }
 
 int FNN_SYM(layer_norm_fwd)(const fnn_layer_norm_fwd_args *a) {
