@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Dropout(Op):
     """x / (1 - p) with probability 1 - p, else 0; the same call on dy is its gradient.
 
-    The mask is Philox4x32-10 (Salmon et al., 2011) of (element, step, key, seed).
+    The mask is Philox4x32-10 (Salmon et al., 2011) of (element, step, key, seed): an element takes
+    half of a 32-bit word and is dropped where that is below p * 2^16, rounded.
     """
 
     name = "dropout"
@@ -47,6 +48,7 @@ class Dropout(Op):
 def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
     """Zero each element with probability p and scale the others by 1 / (1 - p), when training.
 
+    p counts to the nearest multiple of 2^-16, in the probability and in the scale.
     ValueError unless 0 <= p <= 1.
     """
     if not 0 <= p <= 1:

@@ -27,6 +27,12 @@ def stream(n, seed, step, key):
     return np.array(blocks, np.uint64).reshape(-1)[:n]
 
 
+def halves(n, seed, step, key):
+    """What dropout's elements 0..n-1 take: low and high halves of the words."""
+    words = stream(-(-n // 2), seed, step, key)
+    return np.stack([words & 0xFFFF, words >> 16], 1).reshape(-1)[:n]
+
+
 def uniform(guarded, n, dtype, seed=0, step=0, key=0):
     y = guarded((n,), dtype)
     hyper = np.array([step, seed], np.float64)
@@ -76,24 +82,26 @@ def test_uniform_is_the_stream(isa, dtype, guarded, n, seed, step, key):
     np.testing.assert_array_equal(uniform(guarded, n, dtype, seed, step, key), expected)
 
 
-@pytest.mark.parametrize("p", [1e-9, 0.1, 0.25, 0.5, 0.9, 1 - 1e-9])
-@pytest.mark.parametrize("n", [1, 5, 15, 16, 17, 33, 300])
-def test_dropout_keeps_where_the_word_reaches_p(isa, dtype, guarded, rng, n, p):
+@pytest.mark.parametrize("p", [2**-16, 0.1, 0.25, 0.5, 0.9, 1 - 2**-16])
+@pytest.mark.parametrize("n", [1, 5, 15, 16, 17, 33, 63, 64, 65, 300])
+def test_dropout_keeps_where_the_half_word_reaches_p(isa, dtype, guarded, rng, n, p):
     x = rng.standard_normal(n).astype(dtype)
-    kept = stream(n, 11, 4, 9) * 2.0**-32 >= p
-    expected = np.where(kept, x * dtype(1 / (1 - p)), dtype(0))
+    rounded = round(p * 2**16) / 2**16
+    kept = halves(n, 11, 4, 9) * 2.0**-16 >= rounded
+    expected = np.where(kept, x * dtype(1 / (1 - rounded)), dtype(0))
     np.testing.assert_array_equal(dropout(guarded, x, p, 11, 4, 9), expected)
 
 
-def test_dropout_with_p_0_copies_and_with_p_1_clears(isa, dtype, guarded):
+@pytest.mark.parametrize(("none", "all_"), [(0.0, 1.0), (1e-9, 1 - 1e-9)])
+def test_dropout_with_p_0_copies_and_with_p_1_clears(isa, dtype, guarded, none, all_):
     x = np.array([1.0, -0.0, np.inf, np.nan, -3.0] * 7, dtype)
-    assert dropout(guarded, x, 0.0).tobytes() == x.tobytes()
-    assert dropout(guarded, x, 1.0).tobytes() == bytes(x.nbytes)
+    assert dropout(guarded, x, none).tobytes() == x.tobytes()
+    assert dropout(guarded, x, all_).tobytes() == bytes(x.nbytes)
 
 
 def test_dropped_elements_are_zero_whatever_they_were(isa, dtype, guarded):
     x = np.full(200, np.nan, dtype)
-    kept = stream(200, 0, 0, 0) * 2.0**-32 >= 0.5
+    kept = halves(200, 0, 0, 0) * 2.0**-16 >= 0.5
     np.testing.assert_array_equal(np.isnan(dropout(guarded, x, 0.5)), kept)
 
 
