@@ -11,7 +11,7 @@ from fastnn.graph import Array, Node, Shape, Value, apply
 from fastnn.layout import CHANNELS_LAST
 from fastnn.ops.conv_algorithm import WEIGHT_ORDER, choose
 from fastnn.ops.epilogue import act_code, finish
-from fastnn.ops.op import Example, Op, Spec, check_float, check_ndim, int_tuple, register
+from fastnn.ops.op import Example, Input, Op, Spec, check_float, check_ndim, int_tuple, register
 from fastnn.ops.pad import named_padding
 
 if TYPE_CHECKING:
@@ -100,7 +100,9 @@ class Conv2d(Conv):
         (y,) = node.outputs
         assert x is not None and w is not None
         sizes = self.fields(x.shape, w.shape, y.shape)
-        choose(sizes).forward(
+        # Packed weights are kept where they are neither trained nor given to each run.
+        trained = b.is_read_by(x, Conv2dGradWeight)
+        choose(sizes, kept=not trained and not isinstance(w.node.op, Input)).forward(
             b,
             sizes,
             w,

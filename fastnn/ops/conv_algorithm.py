@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 WEIGHT_ORDER = (2, 3, 1, 0)  # (O, I, kH, kW) lies as kH, kW, I, O
 Sizes = dict[str, int]
 
-# What Winograd's transforms cost beside its 36 products a tile, in multiply-adds: per tile and
-# channel of input and output; per weight matrix element, for packing. Estimates from the time that
-# the parts of some layers took on AVX-512, not yet from a grid of shapes.
-TRANSFORM, PACK = 700, 1400
+# What Winograd costs beside its 36 products a tile, in multiply-adds: the transforms, per tile and
+# channel of input and output; per weight matrix element, reading the packed weights, 4 times as many
+# as there were, and packing them too. Fitted on AVX-512 to a grid of shapes by `python -m
+# bench.winograd`: always the better algorithm would be 4 % faster in training, 1 % in inference.
+TRANSFORM, READ, PACK = 450, 200, 500
 
 
 class Direct:
@@ -67,11 +68,14 @@ class Winograd:
         fits = all(sizes[name] == value for name, value in self.fixed.items())
         return fits and max(sizes["pad_h"], sizes["pad_w"]) <= 2
 
-    def pays(self, sizes: Sizes) -> bool:
-        """Whether it is the faster one, by the work that either does; border tiles count whole."""
+    def pays(self, sizes: Sizes, kept: bool = False) -> bool:
+        """Whether it is the faster one, by the work that either does; border tiles count whole.
+
+        kept: whether packed weights are used again and again.
+        """
         n, c, k, oh, ow = (sizes[name] for name in ("n", "c", "k", "oh", "ow"))
         tiles = n * -(-oh // 4) * -(-ow // 4)
-        work = tiles * (36 * c * k + TRANSFORM * (c + k)) + PACK * c * k
+        work = tiles * (36 * c * k + TRANSFORM * (c + k)) + (READ if kept else PACK) * c * k
         return work < 9 * n * oh * ow * c * k
 
     def forward(self, b: Builder, sizes: Sizes, w: Value, **refs: Any) -> None:
@@ -132,8 +136,8 @@ def conv_algorithm() -> str:
     return _setting
 
 
-def choose(sizes: Sizes) -> Direct | Winograd:
-    """The algorithm for a convolution of these sizes."""
+def choose(sizes: Sizes, kept: bool = False) -> Direct | Winograd:
+    """The algorithm for a convolution of these sizes; kept: packed weights serve many runs."""
     if _setting == "direct" or not WINOGRAD.can(sizes):
         return DIRECT
-    return WINOGRAD if _setting == "winograd" or WINOGRAD.pays(sizes) else DIRECT
+    return WINOGRAD if _setting == "winograd" or WINOGRAD.pays(sizes, kept) else DIRECT

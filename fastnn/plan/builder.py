@@ -22,7 +22,7 @@ from fastnn.layout import (
     coalesce,
     dense_strides,
 )
-from fastnn.ops.op import Input, StorageLeaf
+from fastnn.ops.op import Input, Op, StorageLeaf
 from fastnn.plan.memory import place
 from fastnn.plan.prologue import constant_steps
 from fastnn.plan.step import Foreign, StepRecord
@@ -203,6 +203,10 @@ class Builder:
         """True if only `node` reads `value`, which lies in the arena: node may write over it."""
         in_arena = self.ref(value).buffer.space is None
         return in_arena and value not in self._wanted and self._consumers[value] == [node]
+
+    def is_read_by(self, value: Value, op: type[Op]) -> bool:
+        """True if a node of this plan with such an op reads `value`."""
+        return any(isinstance(node.op, op) for node in self._consumers.get(value, ()))
 
     def image_consumer(self, value: Value) -> bool:
         """True if an op that wants channels-last images reads `value`."""

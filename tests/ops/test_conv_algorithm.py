@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn import nn
+from fastnn import nn, ops
 from fastnn.graph import apply
 from fastnn.ops.conv import Conv2d, Conv2dGradData, Conv2dGradWeight
 from fastnn.ops.conv_algorithm import DIRECT, WINOGRAD, choose
@@ -73,10 +73,30 @@ def test_auto_takes_winograd_where_it_pays(setting):
     assert choose(_sizes(8, 128, 128, 28)) is WINOGRAD
     assert choose(_sizes(128, 3, 64, 32)) is DIRECT
     assert choose(_sizes(1, 512, 512, 7)) is DIRECT
+    assert choose(_sizes(1, 64, 64, 8)) is DIRECT
+    assert choose(_sizes(1, 64, 64, 8), kept=True) is WINOGRAD  # its weights stay packed
     for changes in ({"stride": (2, 2)}, {"dilation": (2, 2)}, {"groups": 2}):
         for name in ("auto", "winograd"):
             setting(name)
             assert choose(_sizes(128, 32, 64, 14, **changes)) is DIRECT
+
+
+def test_packing_counts_where_weights_change(setting):
+    """In training and for weights that are given; not where a model's are packed once."""
+    conv = nn.Conv2d(64, 64, 3, padding=1)
+    x = np.random.default_rng(0).standard_normal((1, 64, 8, 8)).astype("f4")
+
+    def same_as(name, run):
+        setting("auto")
+        chosen = run()
+        setting(name)
+        return np.array_equal(chosen, run())
+
+    assert same_as("winograd", lambda: conv(x))
+    w, b = np.array(conv.weight.data), np.array(conv.bias.data)
+    assert same_as("direct", lambda: ops.conv2d(x, w, b, padding=1))
+    loss = fn.value_and_grad(nn.Sequential(conv, nn.Flatten()), nn.CrossEntropyLoss())
+    assert same_as("direct", lambda: loss(x, np.array([3]))[0])
 
 
 def test_names_are_checked(setting):
