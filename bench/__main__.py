@@ -78,10 +78,10 @@ def side_by_side(
 ) -> list[Result]:
     """Run and print the cases of a theme, then write its JSON and plots."""
     wanted, timed, results = cases(theme, options), EFFORTS[options.effort].timed, []
-    budget = Budget(_seconds(theme, options), [case.part for case in wanted])
     print(report.HEADER)
     try:
         workers.start(dict.fromkeys(s.library for c in wanted for s in (FASTNN, *c.peers)))
+        budget = Budget(_seconds(theme, options), [case.part for case in wanted])
         for case in wanted:
             share = budget.next(case.part)
             results.append(run_case(case, workers, share, timed * case.part, _progress))

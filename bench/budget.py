@@ -15,7 +15,12 @@ class Effort:
     factor: float
 
 
-EFFORTS = {"quick": Effort(0.5, 0.2), "normal": Effort(2.0, 1.0), "full": Effort(15.0, 10.0)}
+EFFORTS = {
+    "quick": Effort(0.5, 0.2),  # 3 minutes
+    "normal": Effort(2.0, 1.0),  # a quarter of an hour
+    "long": Effort(4.0, 4.0),  # an hour: for a machine that others disturb
+    "full": Effort(15.0, 10.0),  # two and a half hours, and larger cases
+}
 SECONDS = {"kernels": 180, "train": 300, "infer": 240, "bandwidth": 90, "scaling": 90}
 
 

@@ -21,7 +21,7 @@ from .machine import Lost
 from .workers import NotRun, WorkerProcess, Workers
 
 SLICE, TURN, LEAST = 0.003, 0.03, 3  # seconds of a slice and of a turn; rounds, if there is time
-BEGUN = 10.0  # seconds that a side has at least to get ready, once it is begun
+BEGUN = 20.0  # seconds that a side has at least to get ready, once it is begun
 
 
 @dataclass

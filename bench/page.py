@@ -37,7 +37,7 @@ Written by `make bench` and then `make performance`, from what the benchmarks me
   that reads the clock, run again and again between the turns, tells how much time is lost. Each table
   says it; where it is much, the best slices are the better witness.
 - **Bounded.** Each case has its seconds to be set up and to be timed. A side that is not ready in
-  time is `not run`; `--effort full` gives more.
+  time is `not run`; `--effort long` gives more.
 - **As a good user would write it.** PyTorch eager with its fused optimizer, in both memory layouts;
   JAX under `jit` with donated buffers; TensorFlow as a graph and through XLA; ONNX Runtime for
   inference; Numba with `parallel=True` loops over channels-last arrays; NumPy with outputs given.
@@ -49,6 +49,8 @@ Written by `make bench` and then `make performance`, from what the benchmarks me
   L2, and 64 MB. The best of many turns on either side.
 - **Threads**: fastnn with one thread and with several, in turns in one process: the best turns' times,
   their ratio and the median of the rounds' ratios.
+- **By themselves**: `python -m bench.winograd` tells when Winograd's convolution pays, `bench.curves`
+  whether training notices it, `bench.ulp` the errors of exp, tanh and others.
 """
 
 

@@ -26,7 +26,7 @@ def draw(results: list[Result], machine: Machine, folder: Path) -> list[Path]:
                 axes.set_yticks(range(len(chosen)), [r.case.name for r in chosen])
                 axes.invert_yaxis()
                 axes.set_title(f"{theme}: {machine.cpu}, {machine.isa}, {machine.threads} threads")
-                axes.legend(fontsize="small")
+                axes.legend(fontsize="small", loc="lower right")
                 figure.tight_layout()
                 paths.append(folder / f"{name}-{theme}.png")
                 figure.savefig(paths[-1], dpi=120)
