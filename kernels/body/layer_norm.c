@@ -13,7 +13,7 @@
 #include <math.h>
 
 enum { BLOCK = 1024, BLOCK_ROWS = 256, TASK_ELEMENTS = 8192, MOST_TASKS = 64 };
-enum { GROUP_ROWS = 16, GROUP_ELEMENTS = 4096 }; /* of a task's rows: they stay in L1 */
+enum { GROUP_ROWS = 4, GROUP_ELEMENTS = 2048 }; /* of a task's rows: they stay in L1 */
 
 typedef struct {
     int64_t rows, tasks;
