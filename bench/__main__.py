@@ -33,7 +33,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=raw)
     parser.add_argument("theme", nargs="*", metavar="THEME", default=THEMES, help="; ".join(THEMES))
     parser.add_argument("--only", metavar="PATTERN", default="", help="cases of this name: '*cnn*'")
-    parser.add_argument("--effort", choices=EFFORTS, default="normal", help="time for the cases")
+    parser.add_argument(
+        "--effort", choices=EFFORTS, default="normal", help="some 3, 15, 60, 150 minutes for all"
+    )
     parser.add_argument("--threads", type=int, default=fn.get_num_threads(), metavar="N")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     parser.add_argument(
