@@ -2,7 +2,7 @@
  *
  * Samples do not meet within a layer, so the batch is cut into blocks of rows (by shape alone) and
  * a task takes one block of one direction through all steps, without a barrier. Weights are packed
- * once a call, for the panels of gemm_tile.h:
+ * before, for the panels of gemm_tile.h:
  *
  *   chunk  up to NR hidden units; the panels of all gates for one chunk lie next to each other, so
  *          that a chunk's sums, [slot][row][NR], are complete while they are in the L1 cache, and
@@ -18,7 +18,6 @@
 #define FNN_DEF "def/rnn.def"
 #include "args.h"
 #include "denormals.h"
-#include "gemm_pack.h"
 #include "gemm_tile.h"
 #include "rnn_act.h"
 #include "threads.h"
@@ -37,6 +36,19 @@ FNN_INLINE int64_t slots_of(int64_t mode) { return mode >= FNN_LSTM ? 4 : 1; }
 FNN_INLINE int64_t state_slot(int64_t mode, int64_t gate) {
     return mode == FNN_GRU && gate == 2 ? 3 : gate;
 }
+
+/* What rnn_pack makes for rnn_fwd: of each direction the panels [chunk][gate][depth][ld], depth the
+ * rows of the input, if it is summed in the time loop, and those of the state; then the biases,
+ * [slot][hp], those of one slot added. hp: hidden units in whole vectors. */
+typedef struct {
+    int64_t gates, slots, hp, depth;
+} rnn_packed;
+
+FNN_INLINE rnn_packed packed_as(int64_t mode, int64_t c, int64_t h) {
+    return (rnn_packed){gates_of(mode), slots_of(mode), round_up(h, VL), c + h};
+}
+FNN_INLINE int64_t panels_size(rnn_packed p) { return p.gates * p.depth * p.hp; }
+FNN_INLINE int64_t direction_size(rnn_packed p) { return panels_size(p) + p.slots * p.hp; }
 
 /* How a layer is cut into tasks. */
 typedef struct {

@@ -117,12 +117,15 @@ class Recurrent(Op):
         else:
             pre = gates or b.temp((d, steps, n, SLOTS[self.mode] * h))
             self._input_half(b, b.dense(x, TIME_MAJOR), refs[::4], pre)
+        sizes = {"mode": MODES.index(self.mode), "directions": d, "c": c if fused else 0, "h": h}
+        packed = b.temp((b.buffer_bytes("rnn_pack", **sizes),), np.uint8)
+        b.step("rnn_pack", flops=0, **pairs(refs), packed=packed, **sizes)
         b.step(
             "rnn_fwd",
             flops=2 * n * steps * d * weights[1].shape[0] * (h + (c if fused else 0)),
             x=source,
             pre=pre,
-            **pairs(refs),
+            packed=packed,
             h0=None if h0 is None else b.dense(h0),
             c0=None if c0 is None else b.dense(c0),
             lengths=None if lengths is None else b.labels(lengths),
@@ -131,12 +134,9 @@ class Recurrent(Op):
             cells=cells,
             hn=b.new(hn) if b.is_used(hn) else None,
             cn=b.new(cn) if cn is not None and b.is_used(cn) else None,
-            mode=MODES.index(self.mode),
-            directions=d,
+            **sizes,
             steps=steps,
             n=n,
-            c=c if fused else 0,
-            h=h,
             x_ts=x_strides[0],
             x_ns=x_strides[1],
         )

@@ -4,15 +4,14 @@
 typedef struct {
     const fnn_rnn_fwd_args *args;
     rnn_cut cut;
-    int64_t gates, slots, hp; /* hp: hidden units in whole vectors */
-    int64_t depth;    /* rows of packed weights: of the input, if it is summed here, and h */
-    T *packed, *bias; /* of all directions */
+    rnn_packed as;
 } forward_run;
 
 /* A block of one direction. h and next are [m][hp], c too; sums are one chunk's. */
 typedef struct {
     const forward_run *run;
     int64_t direction, first, m;
+    const T *packed, *bias; /* of this direction */
     T *h, *next, *c, *sums;
 } forward_block;
 
@@ -22,40 +21,6 @@ typedef struct {
     const T *x, *pre;
     T *y, *gates, *cells;
 } forward_step;
-
-/* --- packing --------------------------------------------------------------------------------- */
-
-/* Panels of one chunk and gate: the input's weights, then the state's. */
-static void pack_task(void *ctx, int64_t task) {
-    const forward_run *run = ctx;
-    const fnn_rnn_fwd_args *a = run->args;
-    int64_t gate = task % run->gates, chunk = task / run->gates, chunks = ceil_div(a->h, NR);
-    int64_t direction = chunk / chunks, j = chunk % chunks * NR;
-    int64_t width = least(NR, a->h - j), ld = round_up(width, VL), row = run->gates * a->h;
-    const T *w_ih = direction ? a->w_ih_reverse : a->w_ih;
-    const T *w_hh = direction ? a->w_hh_reverse : a->w_hh;
-    T *to =
-        run->packed + run->gates * run->depth * (direction * run->hp + j) + gate * run->depth * ld;
-    int64_t c = run->depth - a->h, at = gate * a->h + j;
-    if (c) pack(to, ld, width, c, w_ih + at, 1, row);
-    pack(to + c * ld, ld, width, a->h, w_hh + at, 1, row);
-}
-
-/* Biases by slot, whole vectors each; those of one slot are added. */
-static void add_biases(const forward_run *run) {
-    const fnn_rnn_fwd_args *a = run->args;
-    int64_t size = run->cut.directions * run->slots * run->hp;
-    memset(run->bias, 0, (size_t)size * sizeof(T));
-    for (int64_t d = 0; d < run->cut.directions; d++) {
-        const T *b_ih = d ? a->b_ih_reverse : a->b_ih, *b_hh = d ? a->b_hh_reverse : a->b_hh;
-        T *to = run->bias + d * run->slots * run->hp;
-        for (int64_t gate = 0; gate < run->gates; gate++)
-            for (int64_t j = 0; j < a->h; j++) {
-                if (b_ih) to[gate * run->hp + j] += b_ih[gate * a->h + j];
-                if (b_hh) to[state_slot(a->mode, gate) * run->hp + j] += b_hh[gate * a->h + j];
-            }
-    }
-}
 
 /* --- cells ----------------------------------------------------------------------------------- */
 
@@ -103,10 +68,9 @@ FNN_INLINE void vector_as(int mode, const forward_block *b, const forward_step *
                           int64_t left, const T *sums) {
     const forward_run *run = b->run;
     const fnn_rnn_fwd_args *a = run->args;
-    int64_t h = a->h, hp = run->hp, row = run->slots * h, y_row = run->cut.directions * h;
+    int64_t h = a->h, hp = run->as.hp, row = run->as.slots * h, y_row = run->cut.directions * h;
     V bias[MOST_SLOTS];
-    for (int q = 0; q < run->slots; q++)
-        bias[q] = v_load(run->bias + (b->direction * run->slots + q) * hp + j);
+    for (int q = 0; q < run->as.slots; q++) bias[q] = v_load(b->bias + q * hp + j);
     for (int64_t r = 0; r < b->m; r++) {
         T *gates = step->gates ? step->gates + r * row + j : NULL;
         T *cells = step->cells ? step->cells + r * h + j : NULL;
@@ -122,14 +86,15 @@ FNN_INLINE void vector_as(int mode, const forward_block *b, const forward_step *
 }
 
 /* The cell over a chunk's sums. */
-static void cells(const forward_block *b, const forward_step *step, int64_t j, int64_t width) {
+static void cells(const forward_block *b, const forward_step *step, int64_t j, const T *sums) {
+    int64_t width = least(NR, b->run->args->h - j);
 #define CELLS(mode)                                                                                \
     case mode:                                                                                     \
         for (int64_t v = 0; v < width; v += VL) {                                                  \
             if (width - v >= VL)                                                                   \
-                vector_as(mode, b, step, j + v, VL, b->sums + v);                                  \
+                vector_as(mode, b, step, j + v, VL, sums + v);                                     \
             else                                                                                   \
-                vector_as(mode, b, step, j + v, width - v, b->sums + v);                           \
+                vector_as(mode, b, step, j + v, width - v, sums + v);                              \
         }                                                                                          \
         break;
     switch (b->run->args->mode) {
@@ -144,25 +109,24 @@ static void cells(const forward_block *b, const forward_step *step, int64_t j, i
 /* --- the time loop --------------------------------------------------------------------------- */
 
 /* A chunk's sums: the input's half, computed here or before, and the state's. */
-static void chunk_sums(const forward_block *b, const forward_step *step, int64_t j, int64_t ld,
-                       const T *packed) {
-    const forward_run *run = b->run;
-    const fnn_rnn_fwd_args *a = run->args;
-    int64_t c = run->depth - a->h, size = b->m * NR;
-    for (int64_t gate = 0; gate < run->gates; gate++) {
-        const T *panel = packed + gate * run->depth * ld;
+static void chunk_sums(const forward_block *b, const forward_step *step, int64_t j) {
+    const rnn_packed *as = &b->run->as;
+    const fnn_rnn_fwd_args *a = b->run->args;
+    int64_t size = b->m * NR, ld = round_up(least(NR, a->h - j), VL);
+    for (int64_t gate = 0; gate < as->gates; gate++) {
+        const T *panel = b->packed + (as->gates * j + gate * ld) * as->depth;
         T *sums = b->sums + gate * size;
-        if (c) {
-            product(step->x, a->x_ns, 1, b->m, c, panel, ld, sums, NR, 0);
+        if (a->c) {
+            product(step->x, a->x_ns, 1, b->m, a->c, panel, ld, sums, NR, 0);
         } else {
+            const T *pre = step->pre + gate * a->h + j;
             for (int64_t r = 0; r < b->m; r++)
                 for (int64_t v = 0; v < ld; v += VL)
                     v_store(sums + r * NR + v,
-                            v_load_upto(step->pre + r * run->slots * a->h + gate * a->h + j + v,
-                                        a->h - j - v));
+                            v_load_upto(pre + r * as->slots * a->h + v, a->h - j - v));
         }
         int64_t slot = state_slot(a->mode, gate);
-        product(b->h, run->hp, 1, b->m, a->h, panel + c * ld, ld, b->sums + slot * size, NR,
+        product(b->h, as->hp, 1, b->m, a->h, panel + a->c * ld, ld, b->sums + slot * size, NR,
                 slot == gate);
     }
 }
@@ -170,7 +134,7 @@ static void chunk_sums(const forward_block *b, const forward_step *step, int64_t
 static forward_step step_at(const forward_block *b, int64_t t) {
     const forward_run *run = b->run;
     const fnn_rnn_fwd_args *a = run->args;
-    int64_t row = (b->direction * a->steps + t) * a->n + b->first, width = run->slots * a->h;
+    int64_t row = (b->direction * a->steps + t) * a->n + b->first, width = run->as.slots * a->h;
     forward_step s = {.t = t};
     if (a->x) s.x = (const T *)a->x + t * a->x_ts + b->first * a->x_ns;
     if (a->pre) s.pre = (const T *)a->pre + row * width;
@@ -181,15 +145,12 @@ static forward_step step_at(const forward_block *b, int64_t t) {
 }
 
 static void forward_steps(forward_block *b) {
-    const forward_run *run = b->run;
-    const fnn_rnn_fwd_args *a = run->args;
-    const T *packed = run->packed + b->direction * run->gates * run->depth * run->hp;
+    const fnn_rnn_fwd_args *a = b->run->args;
     for (int64_t s = 0; s < a->steps; s++) {
         forward_step step = step_at(b, b->direction ? a->steps - 1 - s : s);
         for (int64_t j = 0; j < a->h; j += NR) {
-            int64_t width = least(NR, a->h - j), ld = round_up(width, VL);
-            chunk_sums(b, &step, j, ld, packed + run->gates * run->depth * j);
-            cells(b, &step, j, width);
+            chunk_sums(b, &step, j);
+            cells(b, &step, j, b->sums);
         }
         T *h = b->h;
         b->h = b->next, b->next = h;
@@ -209,49 +170,32 @@ static void forward_task(void *ctx, int64_t task) {
                        .direction = task / run->cut.blocks,
                        .first = task % run->cut.blocks * run->cut.rows};
     b.m = least(run->cut.rows, a->n - b.first);
-    int64_t size = b.m * run->hp, states = (b.direction * a->n + b.first) * a->h;
-    b.h = fnn_scratch((size_t)(3 * size + run->slots * b.m * NR) * sizeof(T));
+    b.packed = (const T *)a->packed + b.direction * direction_size(run->as);
+    b.bias = b.packed + panels_size(run->as);
+    int64_t size = b.m * run->as.hp, states = (b.direction * a->n + b.first) * a->h;
+    int64_t sums = run->as.slots * b.m * NR;
+    b.h = fnn_scratch((size_t)(3 * size + sums) * sizeof(T));
     if (!b.h) {
         job->failed = 1;
         return;
     }
     b.next = b.h + size, b.c = b.next + size, b.sums = b.c + size;
-    load_rows(b.h, run->hp, a->h0 ? (const T *)a->h0 + states : NULL, b.m, a->h);
+    load_rows(b.h, run->as.hp, a->h0 ? (const T *)a->h0 + states : NULL, b.m, a->h);
     memset(b.next, 0, (size_t)size * sizeof(T));
-    load_rows(b.c, run->hp, a->c0 ? (const T *)a->c0 + states : NULL, b.m, a->h);
+    load_rows(b.c, run->as.hp, a->c0 ? (const T *)a->c0 + states : NULL, b.m, a->h);
     forward_steps(&b);
-    store_rows(a->hn ? (T *)a->hn + states : NULL, b.h, run->hp, b.m, a->h);
-    store_rows(a->cn ? (T *)a->cn + states : NULL, b.c, run->hp, b.m, a->h);
-}
-
-/* Elements of packed weights and biases. */
-static int64_t forward_sizes(const fnn_rnn_fwd_args *a, forward_run *run) {
-    *run = (forward_run){.args = a,
-                         .cut = cut_rnn(a->directions, a->n),
-                         .gates = gates_of(a->mode),
-                         .slots = slots_of(a->mode),
-                         .hp = round_up(a->h, VL),
-                         .depth = a->c + a->h};
-    return a->directions * run->hp * (run->gates * run->depth + run->slots);
+    store_rows(a->hn ? (T *)a->hn + states : NULL, b.h, run->as.hp, b.m, a->h);
+    store_rows(a->cn ? (T *)a->cn + states : NULL, b.c, run->as.hp, b.m, a->h);
 }
 
 int FNN_SYM(rnn_fwd)(const fnn_rnn_fwd_args *a) {
     if (!lengths_fit(a->lengths, a->n, a->steps)) return FNN_BAD_LENGTH;
-    forward_job job = {.failed = 0};
-    forward_run *run = &job.run;
-    forward_sizes(a, run);
-    run->packed = a->work;
-    run->bias = run->packed + a->directions * run->gates * run->depth * run->hp;
-    double panels = (double)a->directions * run->gates * run->depth * run->hp;
-    fnn_parallel(a->directions * run->gates * ceil_div(a->h, NR), panels * 0.3, pack_task, run);
-    add_biases(run);
-    double steps = (double)a->n * a->steps;
-    fnn_parallel(a->directions * run->cut.blocks, panels * steps / (VL * 4) + 1e5, forward_task,
-                 &job);
+    forward_job job = {.run = {.args = a,
+                               .cut = cut_rnn(a->directions, a->n),
+                               .as = packed_as(a->mode, a->c, a->h)}};
+    rnn_cut cut = job.run.cut;
+    double products = (double)(a->directions * panels_size(job.run.as)) / (VL * 4);
+    double cost = products * (double)a->n * (double)a->steps + 1e5;
+    fnn_parallel(cut.directions * cut.blocks, cost, forward_task, &job);
     return job.failed ? FNN_NO_MEMORY : FNN_OK;
-}
-
-int64_t FNN_SYM(rnn_fwd_size)(const fnn_rnn_fwd_args *a) {
-    forward_run run;
-    return forward_sizes(a, &run) * (int64_t)sizeof(T);
 }

@@ -1,6 +1,7 @@
 /* Recurrent layers backward: the time loop from the end, which turns the gradient of the outputs
  * into those of the gates' sums. The gradients of weights are summed on the way (rnn_weight.h) or,
  * as those of inputs, products of these afterwards; see rnn.h. */
+#include "gemm_pack.h"
 #include "rnn_weight.h"
 
 enum { MOST_TASKS = 8 }; /* of a direction that sums gradients of weights */

@@ -39,10 +39,12 @@ def test_forward(isa, dtype, guarded, rng, mode, size):
         for suffix, own in zip(("", "_reverse"), weights, strict=True)
         for name, w in zip(names, own, strict=True)
     }
-    fields = {"mode": MODES.index(mode), "directions": 2, "steps": steps, "n": n, "c": c, "h": h}
-    fields |= {"x_ts": c, "x_ns": steps * c}
-    call("rnn_fwd", guarded, bits, fields, x=x, pre=None, h0=h0, c0=c0, lengths=lengths, y=y,
-         gates=gates, cells=cells, hn=hn, cn=cn, **given)  # fmt: skip
+    sizes = {"mode": MODES.index(mode), "directions": 2, "c": c, "h": h}
+    packed = guarded((_core.buffer_bytes("rnn_pack", bits, **sizes),), np.uint8)
+    _core.call("rnn_pack", bits, packed=packed, **given, **sizes)
+    _core.call("rnn_fwd", bits, x=x, pre=None, packed=packed, h0=h0, c0=c0, lengths=lengths, y=y,
+               gates=gates, cells=cells, hn=hn, cn=cn, **sizes, steps=steps, n=n, x_ts=c,
+               x_ns=steps * c)  # fmt: skip
     for d in range(2):
         want = rnn_cell.forward(
             mode, x.astype(np.float64), lengths, h0[d].astype(np.float64),

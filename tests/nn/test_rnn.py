@@ -178,6 +178,16 @@ def test_layouts_of_the_input(mode: str) -> None:
         np.testing.assert_array_equal(a[:, 0], c)
 
 
+def test_weights_are_packed_again_only_after_they_were_written() -> None:
+    lstm, other = nn.LSTM(3, 20).eval(), nn.LSTM(3, 20).eval()
+    x = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
+    lstm(x)
+    builder = list(vars(lstm)["_plans"]._plans.values())[-1].plan.builder
+    assert [s.kernel for s in builder.steps[: builder.prologue]] == ["rnn_pack"]
+    lstm.load_state_dict(other.state_dict())
+    np.testing.assert_array_equal(lstm(x)[0], other(x)[0])
+
+
 @KINDS
 def test_bits_do_not_depend_on_threads(mode: str) -> None:
     rnn = make(mode, 9, 40, bidirectional=True)
