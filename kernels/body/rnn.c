@@ -1,5 +1,5 @@
 /* Recurrent layers forward: all steps of one layer in one call; see rnn.h. */
-#include "rnn.h"
+#include "rnn_row.h"
 
 typedef struct {
     const fnn_rnn_fwd_args *args;
@@ -7,7 +7,8 @@ typedef struct {
     rnn_packed as;
 } forward_run;
 
-/* A block of one direction. h and next are [m][hp], c too; sums are one chunk's. */
+/* A block of one direction. h and next are [m][hp], c too; sums are one chunk's or, of a single
+ * row, all chunks'. */
 typedef struct {
     const forward_run *run;
     int64_t direction, first, m;
@@ -131,6 +132,21 @@ static void chunk_sums(const forward_block *b, const forward_step *step, int64_t
     }
 }
 
+/* All chunks' sums of a single row, [chunk][slot][NR]. */
+static void row_sums(const forward_block *b, const forward_step *step) {
+    const rnn_packed *as = &b->run->as;
+    const fnn_rnn_fwd_args *a = b->run->args;
+    memset(b->sums, 0, (size_t)(as->slots * round_up(a->h, NR)) * sizeof(T));
+    if (a->c)
+        row_product(as, a->h, 0, a->c, step->x, b->packed, b->sums, 2);
+    else
+        for (int64_t gate = 0; gate < as->gates; gate++)
+            for (int64_t j = 0; j < a->h; j += VL)
+                v_store(b->sums + (j / NR * as->slots + gate) * NR + j % NR,
+                        v_load_upto(step->pre + gate * a->h + j, a->h - j));
+    row_product(as, a->h, a->c, a->h, b->h, b->packed, b->sums, state_slot(a->mode, 2));
+}
+
 static forward_step step_at(const forward_block *b, int64_t t) {
     const forward_run *run = b->run;
     const fnn_rnn_fwd_args *a = run->args;
@@ -148,9 +164,10 @@ static void forward_steps(forward_block *b) {
     const fnn_rnn_fwd_args *a = b->run->args;
     for (int64_t s = 0; s < a->steps; s++) {
         forward_step step = step_at(b, b->direction ? a->steps - 1 - s : s);
+        if (b->m == 1) row_sums(b, &step);
         for (int64_t j = 0; j < a->h; j += NR) {
-            chunk_sums(b, &step, j);
-            cells(b, &step, j, b->sums);
+            if (b->m > 1) chunk_sums(b, &step, j);
+            cells(b, &step, j, b->m > 1 ? b->sums : b->sums + j * b->run->as.slots);
         }
         T *h = b->h;
         b->h = b->next, b->next = h;
@@ -173,7 +190,7 @@ static void forward_task(void *ctx, int64_t task) {
     b.packed = (const T *)a->packed + b.direction * direction_size(run->as);
     b.bias = b.packed + panels_size(run->as);
     int64_t size = b.m * run->as.hp, states = (b.direction * a->n + b.first) * a->h;
-    int64_t sums = run->as.slots * b.m * NR;
+    int64_t sums = run->as.slots * (b.m > 1 ? b.m * NR : round_up(a->h, NR));
     b.h = fnn_scratch((size_t)(3 * size + sums) * sizeof(T));
     if (!b.h) {
         job->failed = 1;

@@ -10,8 +10,9 @@ from fastnn.ops import rnn_cell
 from fastnn.ops.rnn_cell import GATES, MODES, SLOTS
 
 # n, steps, c, h: one row, blocks of rows and their rest; hidden units below, at and above vectors
-# and chunks.
+# and chunks; more of them than a product sums at once.
 SIZES = [(1, 3, 2, 1), (5, 2, 1, 15), (33, 2, 3, 16), (70, 1, 2, 33), (3, 2, 5, 65)]
+SIZES += [(1, 2, 5, 65), (1, 2, 3, 160)]
 
 
 def call(kernel, guarded, bits, fields, **pointers):

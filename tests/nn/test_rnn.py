@@ -178,6 +178,13 @@ def test_layouts_of_the_input(mode: str) -> None:
         np.testing.assert_array_equal(a[:, 0], c)
 
 
+@KINDS
+def test_a_sample_gets_the_same_bits_in_any_batch(mode: str) -> None:
+    rnn = make(mode, 150, 40)
+    x = np.random.default_rng(0).standard_normal((5, 3, 150)).astype(np.float32)
+    np.testing.assert_array_equal(rnn(x[:1])[0], rnn(x)[0][:1])
+
+
 def test_weights_are_packed_again_only_after_they_were_written() -> None:
     lstm, other = nn.LSTM(3, 20).eval(), nn.LSTM(3, 20).eval()
     x = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
