@@ -27,7 +27,7 @@ enum {
     LEAST_ROWS = 4,
     BLOCKS_WANTED = 4, /* as long as they keep their least size */
     MOST_SLOTS = 4,
-    DEPTH = 1024 / sizeof(T), /* of a product's step: a panel's part stays in the L1 cache */
+    DEPTH = 512 / sizeof(T), /* of a product's step: a panel's part stays in the L1 cache */
 };
 
 FNN_INLINE int64_t gates_of(int64_t mode) { return mode == FNN_LSTM ? 4 : mode == FNN_GRU ? 3 : 1; }

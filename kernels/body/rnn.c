@@ -114,6 +114,8 @@ static void chunk_sums(const forward_block *b, const forward_step *step, int64_t
     const rnn_packed *as = &b->run->as;
     const fnn_rnn_fwd_args *a = b->run->args;
     int64_t size = b->m * NR, ld = round_up(least(NR, a->h - j), VL);
+    /* Pieces of rows: what prefetches lines of itself does not find those of the next step. */
+    int64_t row = as->slots * a->h, next = (b->direction ? -a->n : a->n) * row;
     for (int64_t gate = 0; gate < as->gates; gate++) {
         const T *panel = b->packed + (as->gates * j + gate * ld) * as->depth;
         T *sums = b->sums + gate * size;
@@ -121,10 +123,11 @@ static void chunk_sums(const forward_block *b, const forward_step *step, int64_t
             product(step->x, a->x_ns, 1, b->m, a->c, panel, ld, sums, NR, 0);
         } else {
             const T *pre = step->pre + gate * a->h + j;
-            for (int64_t r = 0; r < b->m; r++)
-                for (int64_t v = 0; v < ld; v += VL)
-                    v_store(sums + r * NR + v,
-                            v_load_upto(pre + r * as->slots * a->h + v, a->h - j - v));
+            for (int64_t r = 0; r < b->m; r++, pre += row)
+                for (int64_t v = 0; v < ld; v += VL) {
+                    v_store(sums + r * NR + v, v_load_upto(pre + v, a->h - j - v));
+                    __builtin_prefetch(pre + v + next, 0, 2);
+                }
         }
         int64_t slot = state_slot(a->mode, gate);
         product(b->h, as->hp, 1, b->m, a->h, panel + a->c * ld, ld, b->sums + slot * size, NR,
