@@ -20,27 +20,51 @@ FNN_INLINE V gate_reciprocal(V x) {
 
 enum { GATE_LIMIT = FNN_BITS == 32 ? 87 : 708 }; /* 2^n is a normal number up to there */
 
-FNN_INLINE V gate_clamp(V x) {
-    V low = v_set1((T)-GATE_LIMIT), high = v_set1((T)GATE_LIMIT);
-    x = v_select(x < low, low, x);
-    return v_select(x > high, high, x);
+/* x within bounds; NaN stays, which the instructions take from their second operand. */
+FNN_INLINE V gate_at_least(V x, T low) {
+#if defined(__AVX512F__) && FNN_BITS == 32
+    return (V)_mm512_max_ps((__m512)v_set1(low), (__m512)x);
+#else
+    return v_select(x < low, v_set1(low), x);
+#endif
+}
+FNN_INLINE V gate_at_most(V x, T high) {
+#if defined(__AVX512F__) && FNN_BITS == 32
+    return (V)_mm512_min_ps((__m512)v_set1(high), (__m512)x);
+#else
+    return v_select(x > high, v_set1(high), x);
+#endif
 }
 
-FNN_INLINE V gate_sigmoid(V x) {
-    fnn_exp_parts p = v_exp_reduce(gate_clamp(-x));
-    V scale = (V)((p.bits + EXP_BIAS) << MANTISSA_BITS);
-    V e = scale + scale * (p.r * p.r * v_exp_series(p.r) + p.r);
-    return gate_reciprocal(e + (T)1);
+/* The sigmoids of the first vectors and tanh of the rest, in place. All go through a stage before
+ * any goes on: one vector's operations wait for each other, four keep the units busy.
+ * With e = expm1(-2|x|): tanh |x| = -e / (2 + e). */
+FNN_INLINE void gate_functions(int sigmoids, int n, V *x) {
+    V r[4], scale[4], e[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++)
+        r[i] = i < sigmoids ? -gate_at_most(gate_at_least(x[i], -GATE_LIMIT), GATE_LIMIT)
+                            : gate_at_least(v_abs(x[i]) * (T)-2, -2 * MANTISSA_BITS);
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++) {
+        fnn_exp_parts p = v_exp_reduce(r[i]);
+        r[i] = p.r, scale[i] = (V)((p.bits + EXP_BIAS) << MANTISSA_BITS);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++) e[i] = r[i] * r[i] * v_exp_series(r[i]) + r[i];
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++)
+        e[i] = scale[i] * e[i] + (i < sigmoids ? scale[i] : scale[i] - (T)1);
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++) {
+        V y = gate_reciprocal(e[i] + (T)(i < sigmoids ? 1 : 2));
+        x[i] = i < sigmoids ? y : v_copysign(e[i] * y, x[i]);
+    }
 }
 
-/* With e = expm1(-2|x|): tanh |x| = -e / (2 + e). */
 FNN_INLINE V gate_tanh(V x) {
-    V z = v_abs(x) * (T)-2, least = v_set1((T)-2 * MANTISSA_BITS);
-    z = v_select(z < least, least, z); /* tanh is 1 there */
-    fnn_exp_parts p = v_exp_reduce(z);
-    V scale = (V)((p.bits + EXP_BIAS) << MANTISSA_BITS);
-    V e = scale * (p.r * p.r * v_exp_series(p.r) + p.r) + (scale - (T)1);
-    return v_copysign(e * gate_reciprocal(e + (T)2), x);
+    gate_functions(0, 1, &x);
+    return x;
 }
 
 #endif

@@ -33,17 +33,17 @@ FNN_INLINE void cell(int mode, int64_t left, const T *sums, int64_t stride, cons
 #pragma GCC unroll 4
     for (int q = 0; q < slots; q++) s[q] = v_load(sums + q * stride) + bias[q];
     if (mode == FNN_LSTM) {
-        V i = gate_sigmoid(s[0]), f = gate_sigmoid(s[1]), g = gate_tanh(s[2]),
-          o = gate_sigmoid(s[3]);
-        V state = f * v_load(c) + i * g;
+        V at[] = {s[0], s[1], s[3], s[2]}; /* i, f, o, g */
+        gate_functions(3, 4, at);
+        V i = at[0], f = at[1], o = at[2], g = at[3], state = f * v_load(c) + i * g;
         s[0] = i, s[1] = f, s[2] = g, s[3] = o;
         v_store(c, state);
         if (cells) v_store_upto(cells, state, left);
         out = o * gate_tanh(state);
     } else if (mode == FNN_GRU) {
-        V r = gate_sigmoid(s[0]), z = gate_sigmoid(s[1]), n = gate_tanh(s[2] + r * s[3]);
-        s[0] = r, s[1] = z, s[2] = n;
-        out = n + z * (v_load(h) - n);
+        gate_functions(2, 2, s); /* r, z */
+        V n = s[2] = gate_tanh(s[2] + s[0] * s[3]);
+        out = n + s[1] * (v_load(h) - n);
     } else {
         out = mode == FNN_RNN_TANH ? gate_tanh(s[0]) : v_relu(s[0]);
     }
