@@ -11,7 +11,7 @@ typedef struct {
     pool_axis h, w;
     int64_t rows, rows_per_task; /* input rows of the whole batch */
     int disjoint;                /* no two windows share a cell, cells of a window are neighbours */
-    int quarters; /* windows of 2x2 side by side, all inside, pixels of whole vectors */
+    int quarters;                /* windows of 2x2 side by side, all inside */
 } bwd_job;
 
 /* One row of dx; offsets into dy, idx and saved count from the sample's first output. */
@@ -126,25 +126,27 @@ FNN_INLINE void spread_row(const bwd_job *job, const bwd_row *row, int average) 
     zero_pixels(row, c, done, iw);
 }
 
-/* The usual case of spread_row, where everything about the windows is a constant. */
+/* The usual case of spread_row, where everything about the windows is a constant. Pixels of less
+ * than a vector spill into the next ones, which are written later. */
 FNN_INLINE void spread_quarters(const bwd_job *job, const bwd_row *row, int average) {
-    const int64_t c = job->a->c, iw = job->a->iw, ow = job->a->ow;
+    const int64_t c = job->a->c, iw = job->a->iw, ow = job->a->ow, last = c > VL ? c - VL : 0;
     int64_t out = row->oy.lo * ow * c;
     VI left = pool_position(row->iy * iw);
     T *dx = row->dx;
     for (int64_t ox = 0; ox < ow; ox++, out += c, dx += 2 * c, left += 2) {
+        const int64_t lanes = fitting_lanes(row, c, 2 * ox + 1, out);
         for (int64_t ch = 0; ch < c; ch += VL) {
-            int64_t from = least(ch, c - VL);
-            V g = load_grad(row, out + from, VL);
+            int64_t from = least(ch, last);
+            V g = load_grad(row, out + from, lanes), right = g * v_set1((T)0.25);
             if (average) {
-                g *= v_set1((T)0.25);
-                v_store(dx + from, g);
-                v_store(dx + c + from, g);
+                g = right;
             } else {
-                VI idx = pool_load_idx(row->idx + out + from, VL);
-                v_store(dx + from, v_select(idx == left, g, (V){0}));
-                v_store(dx + c + from, v_select(idx == left + 1, g, (V){0}));
+                VI idx = pool_load_idx(row->idx + out + from, lanes);
+                right = v_select(idx == left + 1, g, (V){0});
+                g = v_select(idx == left, g, (V){0});
             }
+            pool_store(dx + from, g, lanes);
+            pool_store(dx + c + from, right, lanes);
         }
     }
     zero_pixels(row, c, 2 * ow, iw);
@@ -202,7 +204,7 @@ static int is_halved(const pool_axis *a) {
 int FNN_SYM(pool_bwd)(const fnn_pool_bwd_args *a) {
     bwd_job job = {.a = a, .h = POOL_AXIS_H(a), .w = POOL_AXIS_W(a), .rows = a->n * a->ih};
     job.disjoint = is_disjoint(&job.h) && is_disjoint(&job.w);
-    job.quarters = is_halved(&job.h) && is_halved(&job.w) && a->c >= VL;
+    job.quarters = is_halved(&job.h) && is_halved(&job.w);
     int64_t bytes = (a->n * a->c * (a->ih * a->iw + 2 * a->oh * a->ow)) * (int64_t)sizeof(T);
     job.rows_per_task = pool_rows_per_task(job.rows, bytes);
     int64_t tasks = (job.rows + job.rows_per_task - 1) / job.rows_per_task;
