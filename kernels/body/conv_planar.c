@@ -19,60 +19,66 @@ typedef struct {
     int64_t height, width; /* of a plane */
     int64_t pixels;        /* computed in each plane */
     int64_t columns;       /* of the sums: those pixels in whole vectors, and two more to read */
-    size_t planes_bytes, sums_bytes, bias_bytes;
+    size_t planes_bytes, sums_bytes;
     int failed;
 } plan;
 
+/* Rows of a tile. */
+static int64_t even(int64_t rows) { return (rows + 1) & ~(int64_t)1; }
+
 int64_t FNN_SYM(conv_planar_size)(const fnn_conv_pack_args *a) {
-    return a->kh * a->kw * a->c * a->k * (int64_t)sizeof(T);
+    return a->kh * a->kw * a->c * even(a->k) * (int64_t)sizeof(T);
 }
 
-/* [out][in][kh][kw] */
+/* [in][kh][kw][out], an odd number of outputs filled up with zero. */
 void FNN_SYM(conv_planar_pack)(const fnn_conv_pack_args *a) {
     int64_t taps = a->kh * a->kw;
     const T *w = a->w;
     T *to = a->packed;
-    for (int64_t o = 0; o < a->k; o++)
-        for (int64_t i = 0; i < a->c; i++)
-            for (int64_t tap = 0; tap < taps; tap++) *to++ = w[(tap * a->c + i) * a->k + o];
+    for (int64_t i = 0; i < a->c; i++)
+        for (int64_t tap = 0; tap < taps; tap++) {
+            for (int64_t o = 0; o < a->k; o++) *to++ = w[(tap * a->c + i) * a->k + o];
+            if (a->k % 2) *to++ = 0;
+        }
 }
 
 static void multiply(const plan *p, const T *planes, T *sums, conv_segment *segments) {
-    int64_t count = 0, xoff[MR], yoff[MR];
+    int64_t count = 0, height = even(p->out), start = 0, yoff[MR];
     for (int64_t i = 0; i < p->in; i++)
         for (int64_t r = 0; r < p->a.kh; r++, count++)
-            segments[count] =
-                (conv_segment){count * p->a.kw, (i * p->height + r * p->a.dilation_h) * p->width};
-    for (int64_t o = 0; o < MR; o++) {
-        xoff[o] = least(o, p->out - 1) * p->a.kw * count;
-        yoff[o] = o * p->columns;
-    }
+            segments[count] = (conv_segment){count * p->a.kw * height,
+                                             (i * p->height + r * p->a.dilation_h) * p->width};
+    for (int64_t o = 0; o < MR; o++) yoff[o] = o * p->columns;
     conv_tile t = {.x = p->packed,
                    .segments = segments,
                    .segment_count = count,
                    .len = p->a.kw,
-                   .xstep = 1,
+                   .xstep = height,
                    .wstep = p->a.dilation_w};
     for (int64_t first = 0; first < p->pixels; first += NR) {
         int64_t nv = least(NV, ceil_div(p->pixels - first, VL));
         t.w = planes + first;
         t.y = sums + first;
         t.cols = nv * VL;
-        FNN_SYM(conv_weight_tiles)[nv - 1][(p->out + 1) / 2 - 1][0](&t, xoff, yoff, p->out);
+        FNN_SYM(conv_weight_tiles)[nv - 1][height / 2 - 1][1](&t, &start, yoff, p->out);
     }
 }
 
-/* The channels of n <= 2 VL pixels come together: out[pixel * channels + channel]. One
- * transposition holds two runs of VL pixels, as there are VL / 2 channels at most. Whole vectors
- * are written, each over what the one before it wrote too far, as long as that lies within `room`
- * elements. */
-FNN_INLINE void join_channels(const T *sums, int64_t ld, int64_t channels, int64_t n, T *out,
-                              int64_t room) {
+/* The channels of n <= 2 VL pixels come together, with bias and act: out[pixel * channels +
+ * channel]. One transposition holds two runs of VL pixels, as there are VL / 2 channels at most.
+ * Whole vectors are written, each over what the one before it wrote too far, as long as that lies
+ * within `room` elements. */
+FNN_INLINE void join_channels(const T *sums, int64_t ld, int64_t channels, const T *bias,
+                              const int act, int64_t n, T *out, int64_t room) {
     V t[VL];
 #pragma GCC unroll 16
     for (int i = 0; i < VL; i++) {
         int channel = i % (VL / 2), run = i / (VL / 2);
-        t[i] = channel < channels && run * VL < n ? v_load(sums + channel * ld + run * VL) : (V){0};
+        t[i] = (V){0};
+        if (channel >= channels || run * VL >= n) continue;
+        t[i] = v_load(sums + channel * ld + run * VL);
+        if (bias) t[i] += v_set1(bias[channel]);
+        if (act == FNN_ACT_RELU) t[i] = v_relu(t[i]);
     }
     v_transpose(t);
 #pragma GCC unroll 2
@@ -88,50 +94,39 @@ FNN_INLINE void join_channels(const T *sums, int64_t ld, int64_t channels, int64
         }
 }
 
-/* A row of the destination, and the epilogue over it. bias: one for each element, or null. */
-static void finish_row(const plan *p, const T *sums, const T *bias, int64_t row) {
+/* A row of the destination, and what is left of the epilogue over it. */
+static void finish_row(const plan *p, const T *sums, int64_t row) {
     int64_t columns = p->columns, n = p->dst_w * p->out, at = row * n;
     T *dst = p->dst + at;
+    int relu = p->act == FNN_ACT_RELU && !p->residual;
     for (int64_t x = 0; x < p->dst_w; x += 2 * VL)
-        join_channels(sums + x, columns, p->out, least(2 * VL, p->dst_w - x), dst + x * p->out,
-                      n - x * p->out);
-    if (!bias && !p->residual && p->act == FNN_ACT_NONE) return;
+        join_channels(sums + x, columns, p->out, p->bias, relu ? FNN_ACT_RELU : FNN_ACT_NONE,
+                      least(2 * VL, p->dst_w - x), dst + x * p->out, n - x * p->out);
+    if (relu || (!p->residual && p->act == FNN_ACT_NONE)) return;
     for (int64_t j = 0; j < n; j += VL) {
         int64_t m = least(VL, n - j);
         V v = v_load_upto(dst + j, m), saved = {0};
-        if (bias) v += v_load_upto(bias + j, m);
         if (p->residual) v += v_load_upto(p->residual + at + j, m);
         if (p->saved) saved = v_load_upto(p->saved + at + j, m);
         v_store_upto(dst + j, epilogue(p->act, v, saved), m);
     }
 }
 
-/* The bias of each element of a destination row. */
-static const T *spread_bias(const plan *p, T *row) {
-    if (!p->bias) return NULL;
-    for (int64_t x = 0; x < p->dst_w; x++)
-        memcpy(row + x * p->out, p->bias, (size_t)p->out * sizeof(T));
-    return row;
-}
-
 static void run_task(void *ctx, int64_t task) {
     plan *p = ctx;
     size_t segments = (size_t)(p->in * p->a.kh) * sizeof(conv_segment);
-    char *scratch = fnn_scratch(p->planes_bytes + p->sums_bytes + p->bias_bytes + segments);
+    char *scratch = fnn_scratch(p->planes_bytes + p->sums_bytes + segments);
     if (!scratch) {
         __atomic_store_n(&p->failed, 1, __ATOMIC_RELAXED);
         return;
     }
     T *planes = (T *)scratch, *sums = (T *)(scratch + p->planes_bytes);
-    const T *bias = spread_bias(p, (T *)(scratch + p->planes_bytes + p->sums_bytes));
     int64_t image = p->src_h * p->src_w * p->in;
     memset(planes, 0, p->planes_bytes);
     take_planes(p->src + task * image, p->src + p->a.n * image, p->src_h, p->src_w, p->in, planes,
                 p->height * p->width, p->height, p->width, p->pad_h, p->pad_w);
-    multiply(p, planes, sums,
-             (conv_segment *)(scratch + p->planes_bytes + p->sums_bytes + p->bias_bytes));
-    for (int64_t y = 0; y < p->dst_h; y++)
-        finish_row(p, sums + y * p->width, bias, task * p->dst_h + y);
+    multiply(p, planes, sums, (conv_segment *)(scratch + p->planes_bytes + p->sums_bytes));
+    for (int64_t y = 0; y < p->dst_h; y++) finish_row(p, sums + y * p->width, task * p->dst_h + y);
 }
 
 static int run_plan(plan *p) {
@@ -144,7 +139,6 @@ static int run_plan(plan *p) {
     /* Vectors of the last pixels read on behind the last plane. */
     p->planes_bytes = conv_align((size_t)(p->in * p->height * p->width + NR) * sizeof(T));
     p->sums_bytes = (size_t)(p->out * p->columns) * sizeof(T);
-    p->bias_bytes = conv_align((size_t)(p->dst_w * p->out) * sizeof(T));
     double flop = 2.0 * (double)(a->kh * a->kw * p->in * p->out) * (double)p->columns;
     double moved = (double)(p->in * p->height * p->width + 2 * p->out * p->columns);
     fnn_parallel(a->n, (double)a->n * (flop / CONV_FLOP_PER_NS + moved * 0.2), run_task, p);
