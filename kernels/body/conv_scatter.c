@@ -1,9 +1,10 @@
 /* Backward-data into few channels, of a first layer.
  *
  * A tile whose vectors run along two or three output channels would be mostly empty. Here they run
- * along all the products of one source pixel with the kernel, [kh][kw][out]: a plain product of
- * matrices, whose rows are then added to the destination where they belong. A task takes some rows
- * of a sample's destination, in scratch until they are complete.
+ * along the products of a source pixel with many kernel positions, [s, out] or [r, s, out], and a
+ * destination pixel gathers its own from the source pixels around it. Either the products are
+ * summed over the source rows that a destination row sees, as the tile goes, or (`apart`) each
+ * source row has those of all kernel rows, kept for the kh destination rows that want them.
  *
  * Destination = source * stride + position - pad.
  */
@@ -13,139 +14,180 @@ typedef struct {
     conv_shape a;
     const T *src, *packed, *residual, *saved;
     T *dst;
-    int64_t in, out, src_h, src_w, dst_h, dst_w, pad_h, pad_w, act;
-    int64_t columns;              /* of the product, a multiple of VL */
-    int64_t window_x, window_row; /* first destination column and elements of a window's row */
-    int64_t rows, row_blocks;
-    size_t window_bytes, product_bytes, table_bytes;
+    int64_t in, out, src_h, src_w, dst_h, dst_w, act;
+    int apart;
+    int64_t columns;  /* of the products, a multiple of VL */
+    int64_t left;     /* pixels before and after a source row that are asked for: zero */
+    int64_t row_size; /* of a source row's products, with those pixels */
+    int64_t task_rows;
+    size_t product_bytes, table_bytes, term_bytes;
     int failed;
 } plan;
 
-static int64_t column_count(const fnn_conv_pack_args *a) { return a->kh * a->kw * a->c; }
+static int is_apart(int64_t in, int64_t out, int64_t kh, int64_t kw, int64_t dilation_h) {
+    return dilation_h == 1 && in * ceil_div(kh * kw * out, VL) + 2 * kh * kw <
+                                  kh * in * ceil_div(kw * out, VL) + 2 * kw;
+}
 
 int64_t FNN_SYM(conv_scatter_size)(const fnn_conv_pack_args *a) {
-    return a->k * conv_padded(column_count(a)) * (int64_t)sizeof(T);
+    int apart = is_apart(a->k, a->c, a->kh, a->kw, a->dilation_h);
+    int64_t rows = apart ? 1 : a->kh, columns = (apart ? a->kh : 1) * a->kw * a->c;
+    return rows * a->k * conv_padded(columns) * (int64_t)sizeof(T);
 }
 
-/* Panels of NR columns, [in][width] each, the padding zero. */
+/* Panels of NR columns, [kernel row][in][width] each, the padding zero. */
 void FNN_SYM(conv_scatter_pack)(const fnn_conv_pack_args *a) {
-    int64_t columns = column_count(a);
-    const T *w = a->w;
+    int apart = is_apart(a->k, a->c, a->kh, a->kw, a->dilation_h);
+    int64_t rows = apart ? 1 : a->kh, columns = (apart ? a->kh : 1) * a->kw * a->c;
+    T *to = a->packed;
     for (int64_t first = 0; first < columns; first += NR) {
         int64_t width = least(NR, conv_padded(columns) - first);
-        T *panel = (T *)a->packed + first * a->k;
-        for (int64_t j = 0; j < width; j++) {
-            const T *from = w + (first + j) * a->k; /* w is [kh, kw, c, k] */
-            for (int64_t i = 0; i < a->k; i++)
-                panel[i * width + j] = first + j < columns ? from[i] : 0;
-        }
+        for (int64_t r = 0; r < rows; r++, to += a->k * width)
+            for (int64_t j = 0; j < width; j++) {
+                const T *from =
+                    (const T *)a->w + (r * columns + least(first + j, columns - 1)) * a->k;
+                for (int64_t i = 0; i < a->k; i++)
+                    to[i * width + j] = first + j < columns ? from[i] : 0;
+            }
     }
 }
 
-/* product[pixel, column] of one source row. */
-static void multiply_row(const plan *p, const T *x, T *product, const int64_t *xoff,
-                         const int64_t *yoff) {
-    conv_segment whole = {0, 0};
-    int64_t height = conv_tile_height(p->src_w);
+/* The source row that kernel row r brings to destination row y, or -1. */
+static int64_t source_row(const plan *p, int64_t y, int64_t r) {
+    int64_t at = y + p->a.pad_h - r * p->a.dilation_h, row = at / p->a.stride_h;
+    return at >= 0 && at == row * p->a.stride_h && row < p->src_h ? row : -1;
+}
+
+typedef struct {
+    const plan *p;
+    T *products; /* of kh source rows in turn, or of one destination row */
+    int64_t *xoff, *yoff, *terms;
+    conv_segment *segments;
+} task_state;
+
+/* A row of products: the sum over segments {source row, packed kernel row}, by index. */
+static void multiply(const task_state *t, const T *sample, int64_t count, T *products) {
+    const plan *p = t->p;
+    int64_t height = conv_tile_height(p->src_w), kernel_rows = p->apart ? 1 : p->a.kh;
+    conv_segment *segments = t->segments + p->a.kh;
     for (int64_t first = 0; first < p->columns; first += NR) {
         int64_t width = least(NR, p->columns - first);
-        conv_tile t = {.x = x,
-                       .w = p->packed + first * p->in,
-                       .segments = &whole,
-                       .segment_count = 1,
-                       .len = p->in,
-                       .y = product + first,
-                       .cols = width};
+        for (int64_t i = 0; i < count; i++)
+            segments[i] = (conv_segment){t->segments[i].x * p->src_w * p->in,
+                                         t->segments[i].w * p->in * width};
+        conv_tile tile = {.x = sample,
+                          .w = p->packed + first * kernel_rows * p->in,
+                          .segments = segments,
+                          .segment_count = count,
+                          .len = p->in,
+                          .y = products + p->left * p->columns + first,
+                          .cols = width};
         for (int64_t i = 0; i < p->src_w; i += height) {
             int64_t rows = least(height, p->src_w - i);
-            FNN_SYM(conv_tiles)[width / VL - 1][(rows + 1) / 2 - 1](&t, xoff + i, yoff + i, rows);
+            FNN_SYM(conv_tiles)
+            [width / VL - 1][(rows + 1) / 2 - 1](&tile, t->xoff + i, t->yoff + i, rows);
         }
     }
 }
 
-/* Adds one kernel row's products to a window row. Neighbours overlap: they are taken `apart` pixels
- * from each other, or each would wait for the store before it. */
-static void add_row(const plan *p, const T *product, T *window) {
-    int64_t n = p->a.kw * p->out, step = p->a.stride_w * p->out;
-    int64_t apart = ceil_div(conv_padded(n), step);
-    for (int64_t start = 0; start < least(apart, p->src_w); start++)
-        for (int64_t x = start; x < p->src_w; x += apart) {
-            const T *from = product + x * p->columns;
-            T *to = window + x * step;
-            int64_t j = 0;
-            for (; j + VL <= n; j += VL) v_store(to + j, v_load(to + j) + v_load(from + j));
-            if (j < n) v_store(to + j, v_load(to + j) + v_load_n(from + j, n - j));
-        }
+/* Where the terms of a row's pixel lie, from its first source pixel on. first: the first kernel
+ * column that reaches it. */
+static int64_t list_terms(const plan *p, int64_t y, int64_t first, int64_t *terms) {
+    int64_t count = 0, stride = p->a.stride_w;
+    for (int64_t r = 0; r < (p->apart ? p->a.kh : 1); r++) {
+        int64_t row = p->apart ? source_row(p, y, r) : 0;
+        if (row < 0) continue;
+        int64_t at = (p->apart ? row % p->a.kh * p->row_size : 0) + r * p->a.kw * p->out;
+        for (int64_t s = first; s < p->a.kw; s += stride, at -= p->columns)
+            terms[count++] = at + s * p->out;
+    }
+    return count;
 }
 
-static void finish_rows(const plan *p, const T *window, int64_t row, int64_t rows) {
-    int64_t n = p->dst_w * p->out, at = row * n;
-    for (int64_t y = 0; y < rows; y++, window += p->window_row, at += n)
-        for (int64_t j = 0; j < n; j += VL) {
-            int64_t left = n - j;
-            V v = left >= VL ? v_load(window + j) : v_load_n(window + j, left), saved = {0};
-            if (p->residual)
-                v += left >= VL ? v_load(p->residual + at + j)
-                                : v_load_n(p->residual + at + j, left);
-            if (p->saved)
-                saved = left >= VL ? v_load(p->saved + at + j) : v_load_n(p->saved + at + j, left);
-            v = epilogue(p->act, v, saved);
-            if (left >= VL)
-                v_store(p->dst + at + j, v);
-            else
-                v_store_n(p->dst + at + j, v, left);
+/* Whole vectors are written, each over what the one before it wrote too far. */
+static void gather_row(const task_state *t, int64_t row) {
+    const plan *p = t->p;
+    int64_t stride = p->a.stride_w, n = p->dst_w * p->out, at = row * n, y = row % p->dst_h;
+    int64_t phase = p->a.pad_w % stride, most_terms = p->a.kh * p->a.kw;
+    int64_t *counts = t->terms + stride * most_terms;
+    for (int64_t i = 0; i < stride; i++) counts[i] = list_terms(p, y, i, t->terms + i * most_terms);
+    const T *pixel = t->products + (p->left + p->a.pad_w / stride) * p->columns;
+    for (int64_t j = 0; j < n; j += p->out) {
+        const int64_t *terms = t->terms + phase * most_terms, count = counts[phase];
+        V sum = {0}, saved = {0};
+        for (int64_t i = 0; i < count; i++) sum += v_load(pixel + terms[i]);
+        if (p->residual) sum += v_load_upto(p->residual + at + j, n - j);
+        if (p->saved) saved = v_load_upto(p->saved + at + j, n - j);
+        v_store_upto(p->dst + at + j, epilogue(p->act, sum, saved), n - j);
+        if (++phase == stride) phase = 0, pixel += p->columns;
+    }
+}
+
+static void run_rows(const task_state *t, int64_t first, int64_t end) {
+    const plan *p = t->p;
+    int64_t done = 0,
+            sample = -1; /* apart: the sample's source rows before `done` have been made */
+    for (int64_t row = first; row < end; row++) {
+        int64_t y = row % p->dst_h, count = 0;
+        const T *src = p->src + row / p->dst_h * p->src_h * p->src_w * p->in;
+        if (row / p->dst_h != sample) sample = row / p->dst_h, done = 0;
+        for (int64_t r = p->a.kh - 1; r >= 0; r--) {
+            int64_t from = source_row(p, y, r);
+            if (from < 0 || (p->apart && from < done)) continue;
+            t->segments[count++] = (conv_segment){from, p->apart ? 0 : r};
+            if (!p->apart) continue;
+            multiply(t, src, count, t->products + from % p->a.kh * p->row_size);
+            done = from + 1;
+            count = 0;
         }
+        if (!p->apart) multiply(t, src, count, t->products);
+        gather_row(t, row);
+    }
 }
 
 static void run_task(void *ctx, int64_t task) {
     plan *p = ctx;
-    char *scratch = fnn_scratch(p->window_bytes + p->product_bytes + 2 * p->table_bytes);
+    char *scratch = fnn_scratch(p->product_bytes + 2 * p->table_bytes + p->term_bytes +
+                                2 * (size_t)p->a.kh * sizeof(conv_segment));
     if (!scratch) {
         __atomic_store_n(&p->failed, 1, __ATOMIC_RELAXED);
         return;
     }
-    T *window = (T *)scratch, *product = (T *)(scratch + p->window_bytes);
-    int64_t *xoff = (int64_t *)(scratch + p->window_bytes + p->product_bytes);
-    int64_t *yoff = xoff + p->table_bytes / sizeof(int64_t);
+    task_state t = {.p = p, .products = (T *)scratch};
+    memset(scratch, 0, p->product_bytes);
+    scratch += p->product_bytes;
+    t.xoff = (int64_t *)scratch;
+    t.yoff = (int64_t *)(scratch + p->table_bytes);
+    t.terms = (int64_t *)(scratch + 2 * p->table_bytes);
+    t.segments = (conv_segment *)(scratch + 2 * p->table_bytes + p->term_bytes);
     for (int64_t i = 0; i < p->src_w + MR; i++) {
         int64_t pixel = least(i, p->src_w - 1);
-        xoff[i] = pixel * p->in;
-        yoff[i] = pixel * p->columns;
+        t.xoff[i] = pixel * p->in;
+        t.yoff[i] = pixel * p->columns;
     }
-    int64_t sample = task / p->row_blocks, y0 = task % p->row_blocks * p->rows;
-    int64_t y1 = least(p->dst_h, y0 + p->rows);
-    memset(window, 0, (size_t)((y1 - y0) * p->window_row + VL) * sizeof(T));
-    int64_t reach = (p->a.kh - 1) * p->a.dilation_h, stride = p->a.stride_h;
-    int64_t first = most(0, y0 + p->pad_h - reach), last = y1 - 1 + p->pad_h;
-    for (int64_t i = ceil_div(first, stride); i < p->src_h && i * stride <= last; i++) {
-        multiply_row(p, p->src + (sample * p->src_h + i) * p->src_w * p->in, product, xoff, yoff);
-        for (int64_t r = 0; r < p->a.kh; r++) {
-            int64_t y = i * stride + r * p->a.dilation_h - p->pad_h;
-            if (y < y0 || y >= y1) continue;
-            add_row(p, product + r * p->a.kw * p->out,
-                    window + (y - y0) * p->window_row - (p->window_x + p->pad_w) * p->out);
-        }
-    }
-    finish_rows(p, window - p->window_x * p->out, sample * p->dst_h + y0, y1 - y0);
+    run_rows(&t, task * p->task_rows, least(p->a.n * p->dst_h, (task + 1) * p->task_rows));
 }
 
 static int run_plan(plan *p) {
     const conv_shape *a = &p->a;
-    if (a->n * p->dst_h * p->dst_w == 0) return FNN_OK;
-    p->columns = conv_padded(a->kh * a->kw * p->out);
-    p->window_x = least(0, -p->pad_w);
-    int64_t end = (p->src_w - 1) * a->stride_w + a->kw - p->pad_w;
-    p->window_row = (most(end, p->dst_w) - p->window_x) * p->out;
-    double flop = 2.0 * (double)p->in * (double)p->columns + 16.0 * (double)a->kh * VL;
-    double cost = flop / CONV_FLOP_PER_NS * (double)(a->n * p->src_h) * (double)p->src_w;
-    int64_t worth = 1 + (int64_t)(cost / CONV_TASK_NS / (double)a->n);
-    int64_t blocks = most(1, least(worth, CONV_TASKS / a->n));
-    p->rows = ceil_div(p->dst_h, blocks);
-    p->row_blocks = ceil_div(p->dst_h, p->rows);
-    p->window_bytes = conv_align((size_t)(p->rows * p->window_row + 2 * VL) * sizeof(T));
-    p->product_bytes = conv_align((size_t)(p->src_w * p->columns) * sizeof(T));
+    int64_t all = a->n * p->dst_h;
+    if (all * p->dst_w == 0) return FNN_OK;
+    p->apart = is_apart(p->in, p->out, a->kh, a->kw, a->dilation_h);
+    p->columns = conv_padded((p->apart ? a->kh : 1) * a->kw * p->out);
+    p->left = most(0, ceil_div(a->kw - 1 - a->pad_w, a->stride_w));
+    int64_t right = most(0, (p->dst_w - 1 + a->pad_w) / a->stride_w - (p->src_w - 1));
+    p->row_size = (p->left + p->src_w + right) * p->columns;
+    int64_t kept = p->apart ? a->kh : 1;
+    p->product_bytes = conv_align((size_t)(kept * p->row_size + VL) * sizeof(T));
     p->table_bytes = conv_align((size_t)(p->src_w + MR) * sizeof(int64_t));
-    fnn_parallel(a->n * p->row_blocks, cost, run_task, p);
+    p->term_bytes = conv_align((size_t)(a->stride_w * (a->kh * a->kw + 1)) * sizeof(int64_t));
+    double flop = 2.0 * (double)(p->apart ? 1 : a->kh) * (double)(p->in * p->columns * p->src_w);
+    double row_ns = flop / (double)a->stride_h / CONV_FLOP_PER_NS +
+                    (double)p->dst_w * (double)(kept * a->kw + 8) * 0.3;
+    /* Where products are kept, a task makes those of kh - 1 rows before its own. */
+    int64_t fewest = p->apart ? 8 * a->kh * a->stride_h : 1;
+    p->task_rows = least(all, most(fewest, 1 + (int64_t)(CONV_TASK_NS / row_ns)));
+    fnn_parallel(ceil_div(all, p->task_rows), row_ns * (double)all, run_task, p);
     return p->failed ? FNN_NO_MEMORY : FNN_OK;
 }
 
@@ -162,8 +204,6 @@ int FNN_SYM(conv_scatter_bwd_data)(const fnn_conv_bwd_data_args *a) {
               .src_w = a->ow,
               .dst_h = a->ih,
               .dst_w = a->iw,
-              .pad_h = a->pad_h,
-              .pad_w = a->pad_w,
               .act = a->act};
     return run_plan(&p);
 }
