@@ -1,4 +1,4 @@
-"""fastnn: one kernel through fastnn._core.call, images channels-last, outputs and buffers given.
+"""fastnn: a kernel through fastnn._core.call or ops, images channels-last, outputs and buffers given.
 
 Convolutions pack their weights in every call, as every training step must.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _core
+from fastnn import _core, ops
 
 from . import Arrays, Maker, kept, nchw, nhwc
 
@@ -22,17 +22,9 @@ def _buffer(kernel: str, **sizes: Any) -> np.ndarray:
 
 
 def matmul(a: Arrays, spec: dict[str, Any]) -> Any:
-    """_core.call gemm"""
-    m, k = a["a"].shape
-    n = a["b"].shape[1]
-    c = np.empty((m, n), np.float32)
-    strides = {"a_rs": k, "a_cs": 1, "b_rs": n, "b_cs": 1, "c_rs": n, "residual_rs": 0}
-    rest = dict.fromkeys(("saved_rs", "a_bs", "b_bs", "c_bs", "residual_bs", "saved_bs"), 0)
-    sizes = {"batch": 1, "m": m, "n": n, "k": k, **strides, **rest, "beta": 0.0, "act": 0}
-    work = _buffer("gemm", **sizes)
-    return lambda: _core.call("gemm", 32, a=a["a"], b=a["b"], c=c, work=work, **sizes), lambda: {
-        "c": c
-    }
+    """ops.matmul with out"""
+    c = np.empty((len(a["a"]), a["b"].shape[1]), np.float32)
+    return lambda: ops.matmul(a["a"], a["b"], out=c), lambda: {"c": c}
 
 
 def _conv_sizes(a: Arrays) -> tuple[dict[str, int], dict[str, int]]:

@@ -11,7 +11,14 @@ from ..case import Case, Side, output_difference
 
 NUMPY, NUMBA, TORCH = Side("numpy"), Side("numba"), Side("torch")
 EPS = float(np.finfo(np.float32).eps)
-PRODUCTS = ((64, 64, 64), (128, 128, 784), (256, 256, 256), (1024, 1024, 1024))
+PRODUCTS = (
+    (8, 8, 8),
+    (32, 32, 32),
+    (64, 64, 64),
+    (128, 128, 784),
+    (256, 256, 256),
+    (1024, 1024, 1024),
+)
 CONVOLUTIONS = ((128, 1, 28, 32), (128, 32, 14, 64), (128, 32, 32, 32), (128, 64, 16, 64))
 POOLED = (128, 32, 28, 28)
 LOGITS = ((128, 10), (4096, 1000))
