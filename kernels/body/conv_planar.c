@@ -94,18 +94,19 @@ FNN_INLINE void join_channels(const T *sums, int64_t ld, int64_t channels, const
         }
 }
 
-/* A row of the destination, and what is left of the epilogue over it. */
-static void finish_row(const plan *p, const T *sums, int64_t row) {
+/* A row of the destination. What is added to it, or multiplied, may lie where it goes: then the
+ * row is joined in `aside` first. */
+static void finish_row(const plan *p, const T *sums, int64_t row, T *aside) {
     int64_t columns = p->columns, n = p->dst_w * p->out, at = row * n;
-    T *dst = p->dst + at;
-    int relu = p->act == FNN_ACT_RELU && !p->residual;
+    int at_once = !p->residual && (p->act == FNN_ACT_NONE || p->act == FNN_ACT_RELU);
+    T *dst = p->dst + at, *joined = at_once ? dst : aside;
     for (int64_t x = 0; x < p->dst_w; x += 2 * VL)
-        join_channels(sums + x, columns, p->out, p->bias, relu ? FNN_ACT_RELU : FNN_ACT_NONE,
-                      least(2 * VL, p->dst_w - x), dst + x * p->out, n - x * p->out);
-    if (relu || (!p->residual && p->act == FNN_ACT_NONE)) return;
+        join_channels(sums + x, columns, p->out, p->bias, at_once ? p->act : FNN_ACT_NONE,
+                      least(2 * VL, p->dst_w - x), joined + x * p->out, n - x * p->out);
+    if (at_once) return;
     for (int64_t j = 0; j < n; j += VL) {
         int64_t m = least(VL, n - j);
-        V v = v_load_upto(dst + j, m), saved = {0};
+        V v = v_load_upto(joined + j, m), saved = {0};
         if (p->residual) v += v_load_upto(p->residual + at + j, m);
         if (p->saved) saved = v_load_upto(p->saved + at + j, m);
         v_store_upto(dst + j, epilogue(p->act, v, saved), m);
@@ -115,7 +116,8 @@ static void finish_row(const plan *p, const T *sums, int64_t row) {
 static void run_task(void *ctx, int64_t task) {
     plan *p = ctx;
     size_t segments = (size_t)(p->in * p->a.kh) * sizeof(conv_segment);
-    char *scratch = fnn_scratch(p->planes_bytes + p->sums_bytes + segments);
+    size_t row = (size_t)(p->dst_w * p->out) * sizeof(T);
+    char *scratch = fnn_scratch(p->planes_bytes + p->sums_bytes + segments + row);
     if (!scratch) {
         __atomic_store_n(&p->failed, 1, __ATOMIC_RELAXED);
         return;
@@ -125,8 +127,10 @@ static void run_task(void *ctx, int64_t task) {
     memset(planes, 0, p->planes_bytes);
     take_planes(p->src + task * image, p->src + p->a.n * image, p->src_h, p->src_w, p->in, planes,
                 p->height * p->width, p->height, p->width, p->pad_h, p->pad_w);
-    multiply(p, planes, sums, (conv_segment *)(scratch + p->planes_bytes + p->sums_bytes));
-    for (int64_t y = 0; y < p->dst_h; y++) finish_row(p, sums + y * p->width, task * p->dst_h + y);
+    char *rest = scratch + p->planes_bytes + p->sums_bytes;
+    multiply(p, planes, sums, (conv_segment *)rest);
+    for (int64_t y = 0; y < p->dst_h; y++)
+        finish_row(p, sums + y * p->width, task * p->dst_h + y, (T *)(rest + segments));
 }
 
 static int run_plan(plan *p) {

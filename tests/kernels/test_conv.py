@@ -329,7 +329,11 @@ def test_epilogues(isa, bits, act, residual):
 
 @bits_of_both
 def test_residual_and_saved_may_be_the_output(isa, bits):
-    for conv in (Conv(c=33, k=47, pad_h=1, pad_w=1), Conv(c=35, k=35, groups=35)):
+    for conv in (
+        Conv(c=33, k=47, pad_h=1, pad_w=1),
+        Conv(c=35, k=35, groups=35),
+        Conv(c=3, k=2, ih=20, iw=40),
+    ):
         case = Case(conv, bits)
         expected = case.forward(GRAD_RELU, residual=True)
         case.saved["y"] = case.residual["y"]
