@@ -83,10 +83,10 @@ FNN_INLINE int conv_is_planar(int64_t out, int64_t stride_h, int64_t stride_w, i
 }
 
 /* Whether backward-data from `in` into `out` channels is cheaper as a product per source pixel,
- * scattered (conv_scatter.c), than by tiles: rough vector operations for each pixel on either side.
+ * gathered (conv_gather.c), than by tiles: rough vector operations for each pixel on either side.
  */
-FNN_INLINE int conv_is_scattered(int64_t in, int64_t out, int64_t kh, int64_t kw,
-                                 int64_t dilation_w, int64_t groups) {
+FNN_INLINE int conv_is_gathered(int64_t in, int64_t out, int64_t kh, int64_t kw, int64_t dilation_w,
+                                int64_t groups) {
     if (groups != 1 || dilation_w != 1 || 2 * out > VL) return 0;
     int64_t tile = kh * kw * in;
     int64_t product = in * ceil_div(kh * kw * out, VL), add = 4 * kh * ceil_div(kw * out, VL);
@@ -109,10 +109,10 @@ int FNN_SYM(conv_weight_is_planar)(const fnn_conv_bwd_weight_args *a);
 int64_t FNN_SYM(conv_weight_planar_size)(const fnn_conv_bwd_weight_args *a);
 int FNN_SYM(conv_weight_planar)(const fnn_conv_bwd_weight_args *a);
 
-/* conv_scatter.c */
-int64_t FNN_SYM(conv_scatter_size)(const fnn_conv_pack_args *a);
-void FNN_SYM(conv_scatter_pack)(const fnn_conv_pack_args *a);
-int FNN_SYM(conv_scatter_bwd_data)(const fnn_conv_bwd_data_args *a);
+/* conv_gather.c */
+int64_t FNN_SYM(conv_gather_size)(const fnn_conv_pack_args *a);
+void FNN_SYM(conv_gather_pack)(const fnn_conv_pack_args *a);
+int FNN_SYM(conv_gather_bwd_data)(const fnn_conv_bwd_data_args *a);
 
 /* conv_depthwise.c: groups == c == k. */
 int FNN_SYM(conv_depthwise_fwd)(const fnn_conv_fwd_args *a);

@@ -290,8 +290,8 @@ int FNN_SYM(conv_fwd)(const fnn_conv_fwd_args *a) {
 
 int FNN_SYM(conv_bwd_data)(const fnn_conv_bwd_data_args *a) {
     if (conv_is_depthwise(a->groups, a->c, a->k)) return FNN_SYM(conv_depthwise_bwd_data)(a);
-    if (conv_is_scattered(a->k, a->c, a->kh, a->kw, a->dilation_w, a->groups))
-        return FNN_SYM(conv_scatter_bwd_data)(a);
+    if (conv_is_gathered(a->k, a->c, a->kh, a->kw, a->dilation_w, a->groups))
+        return FNN_SYM(conv_gather_bwd_data)(a);
     plan p = {.src = a->dy,
               .packed = a->packed,
               .residual = a->residual,

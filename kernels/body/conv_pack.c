@@ -3,7 +3,7 @@
  * Each group has panels of NR output channels (conv.h): [kh][kw][in][width], the padding zero. For
  * backward-data the input is k and the output c, and kw runs backwards, so that with unit stride
  * the taps of one kernel row read dy in rising order. Depthwise weights stay as they are; those of
- * conv_planar.c and conv_scatter.c have layouts of their own.
+ * conv_planar.c and conv_gather.c have layouts of their own.
  */
 #include "conv.h"
 
@@ -16,8 +16,8 @@ static int is_planar(const fnn_conv_pack_args *a) {
     return !a->direction && conv_is_planar(a->k, a->stride_h, a->stride_w, a->groups);
 }
 
-static int is_scattered(const fnn_conv_pack_args *a) {
-    return a->direction && conv_is_scattered(a->k, a->c, a->kh, a->kw, a->dilation_w, a->groups);
+static int is_gathered(const fnn_conv_pack_args *a) {
+    return a->direction && conv_is_gathered(a->k, a->c, a->kh, a->kw, a->dilation_w, a->groups);
 }
 
 static pack_job pack_plan(const fnn_conv_pack_args *a) {
@@ -72,7 +72,7 @@ int64_t FNN_SYM(conv_pack_size)(const fnn_conv_pack_args *a) {
     int64_t taps = a->kh * a->kw;
     if (conv_is_depthwise(a->groups, a->c, a->k)) return taps * a->c * (int64_t)sizeof(T);
     if (is_planar(a)) return FNN_SYM(conv_planar_size)(a);
-    if (is_scattered(a)) return FNN_SYM(conv_scatter_size)(a);
+    if (is_gathered(a)) return FNN_SYM(conv_gather_size)(a);
     pack_job job = pack_plan(a);
     return a->groups * conv_padded(job.out) * taps * job.in * (int64_t)sizeof(T);
 }
@@ -86,8 +86,8 @@ int FNN_SYM(conv_pack)(const fnn_conv_pack_args *a) {
         FNN_SYM(conv_planar_pack)(a);
         return FNN_OK;
     }
-    if (is_scattered(a)) {
-        FNN_SYM(conv_scatter_pack)(a);
+    if (is_gathered(a)) {
+        FNN_SYM(conv_gather_pack)(a);
         return FNN_OK;
     }
     pack_job job = pack_plan(a);

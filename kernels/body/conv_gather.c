@@ -29,14 +29,14 @@ static int is_apart(int64_t in, int64_t out, int64_t kh, int64_t kw, int64_t dil
                                   kh * in * ceil_div(kw * out, VL) + 2 * kw;
 }
 
-int64_t FNN_SYM(conv_scatter_size)(const fnn_conv_pack_args *a) {
+int64_t FNN_SYM(conv_gather_size)(const fnn_conv_pack_args *a) {
     int apart = is_apart(a->k, a->c, a->kh, a->kw, a->dilation_h);
     int64_t rows = apart ? 1 : a->kh, columns = (apart ? a->kh : 1) * a->kw * a->c;
     return rows * a->k * conv_padded(columns) * (int64_t)sizeof(T);
 }
 
 /* Panels of NR columns, [kernel row][in][width] each, the padding zero. */
-void FNN_SYM(conv_scatter_pack)(const fnn_conv_pack_args *a) {
+void FNN_SYM(conv_gather_pack)(const fnn_conv_pack_args *a) {
     int apart = is_apart(a->k, a->c, a->kh, a->kw, a->dilation_h);
     int64_t rows = apart ? 1 : a->kh, columns = (apart ? a->kh : 1) * a->kw * a->c;
     T *to = a->packed;
@@ -191,7 +191,7 @@ static int run_plan(plan *p) {
     return p->failed ? FNN_NO_MEMORY : FNN_OK;
 }
 
-int FNN_SYM(conv_scatter_bwd_data)(const fnn_conv_bwd_data_args *a) {
+int FNN_SYM(conv_gather_bwd_data)(const fnn_conv_bwd_data_args *a) {
     plan p = {.a = CONV_SHAPE(a),
               .src = a->dy,
               .packed = a->packed,
