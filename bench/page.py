@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .machine import Limits, Machine, trust
+from .machine import DISTURBED, Limits, Machine, trust
 from .report import duration
 
 TITLES = {
@@ -35,7 +35,7 @@ Written by `make bench` and then `make performance`, from what the benchmarks me
   has every round's medians and best.
 - **Disturbed or not.** Other jobs, or the host of a virtual machine, may take the cores away. A loop
   that reads the clock, run again and again between the turns, tells how much time is lost. Each table
-  says it; where it is much, the best slices are the better witness.
+  says it; from 5 % on it has the best slices alone.
 - **Bounded.** Each case has its seconds to be set up and to be timed. A side that is not ready in
   time is `not run`; `--effort long` gives more.
 - **As a good user would write it.** PyTorch eager with its fused optimizer, in both memory layouts;
@@ -61,7 +61,9 @@ def page(folder: Path) -> str:
         path = folder / f"{theme}.json"
         if path.exists():
             content = json.loads(path.read_text())
-            parts.append(f"## {title}\n\n{_facts(content)}\n\n{SECTIONS[theme](content['rows'])}\n")
+            shown = ("best",) if content["lost"] > DISTURBED else ("median", "best")
+            table = SECTIONS[theme](content["rows"], shown)
+            parts.append(f"## {title}\n\n{_facts(content)}\n\n{table}\n")
     if len(parts) == 1:
         raise SystemExit(f"no results in {folder}: run some benchmarks first")
     return "\n".join(parts)
@@ -86,29 +88,29 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _side_by_side(rows: list[dict[str, Any]]) -> str:
+def _side_by_side(rows: list[dict[str, Any]], shown: tuple[str, ...]) -> str:
     found = [s["side"] for r in rows for s in r["sides"][1:]]
     peers = sorted(set(found), key=found.index)
-    lines = [_case_line(r, peers) for r in rows]
-    return _table(("case (median, best)", "fastnn", "of peak", *peers), lines)
+    lines = [_case_line(r, peers, shown) for r in rows]
+    return _table((f"case ({', '.join(shown)})", "fastnn", "of peak", *peers), lines)
 
 
-def _case_line(row: dict[str, Any], peers: list[str]) -> list[str]:
+def _case_line(row: dict[str, Any], peers: list[str], shown: tuple[str, ...]) -> list[str]:
     ours, *theirs = row["sides"]
-    cells = {s["side"]: _ratio(s) for s in theirs}
+    cells = {s["side"]: _ratio(s, shown) for s in theirs}
     peak = f"{ours['share']:.0%}" if ours.get("share") else ""
-    times = (duration(ours[k]) for k in ("median", "best") if ours["ran"])
+    times = (duration(ours[k]) for k in shown if ours["ran"])
     time = ", ".join(times) or ours["reason"]
     return [row["name"], time, peak, *(cells.get(p, "") for p in peers)]
 
 
-def _ratio(side: dict[str, Any]) -> str:
+def _ratio(side: dict[str, Any], shown: tuple[str, ...]) -> str:
     if side["ran"]:
-        return f"{side['ratio']['median']:.2f}x, {side['ratio']['best']:.2f}x"
+        return ", ".join(f"{side['ratio'][k]:.2f}x" for k in shown)
     return "WRONG RESULT" if side["reason"].startswith("WRONG") else "not run"
 
 
-def _bandwidth(rows: list[dict[str, Any]]) -> str:
+def _bandwidth(rows: list[dict[str, Any]], _: tuple[str, ...]) -> str:
     columns = sorted({(r["where"], r["threads"]) for r in rows})
     cells = {(r["name"], r["where"], r["threads"]): f"{r['share']:.2f}" for r in rows}
     copies = {(r["where"], r["threads"]): f"{r['copy']:.0f} GB/s" for r in rows}
@@ -118,15 +120,13 @@ def _bandwidth(rows: list[dict[str, Any]]) -> str:
     return _table(["share of a copy", *head], [["a copy", *map(copies.get, columns)], *lines])
 
 
-def _scaling(rows: list[dict[str, Any]]) -> str:
-    return _table(
-        ("case", "one thread", "several", "speedup", "median"),
-        (
-            [f"{r['theme']}: {r['name']}", *times, f"{r['speedup']:.2f}x", f"{r['median']:.2f}x"]
-            for r in rows
-            for times in [(duration(r["one"]), duration(r["several"]))]
-        ),
-    )
+def _scaling(rows: list[dict[str, Any]], shown: tuple[str, ...]) -> str:
+    lines = []
+    for r in rows:
+        ratios = {"best": r["speedup"], "median": r["median"]}
+        times = (duration(r["one"]), duration(r["several"]))
+        lines.append([f"{r['theme']}: {r['name']}", *times, *(f"{ratios[k]:.2f}x" for k in shown)])
+    return _table(("case", "one thread", "several", *(f"speedup ({k})" for k in shown)), lines)
 
 
 SECTIONS = {

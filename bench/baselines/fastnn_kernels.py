@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core, ops
+from fastnn.ops.conv_algorithm import WINOGRAD, choose
 
 from . import Arrays, Maker, kept, nchw, nhwc
 
@@ -36,18 +37,29 @@ def _conv_sizes(a: Arrays) -> tuple[dict[str, int], dict[str, int]]:
     return shared | images, shared
 
 
-def _packed(kernel: str, direction: int, given: str, made: str) -> Maker:
+def _as_winograd(sizes: dict[str, int], direction: int) -> dict[str, int]:
+    """The integers of winograd_fwd and winograd_bwd_weight; the padding of 1 is that of both ways."""
+    source = WINOGRAD.exchanged if direction else WINOGRAD.fields
+    return {name: sizes[of] for name, of in zip(WINOGRAD.fields, source, strict=True)}
+
+
+def _packed(direction: int, given: str, made: str) -> Maker:
     def make(a: Arrays, spec: dict[str, Any]) -> Any:
-        """_core.call conv_pack, then the convolution"""
+        """_core.call: the packing of the algorithm that fastnn chooses, then the convolution"""
         sizes, shared = _conv_sizes(a)
         w = np.ascontiguousarray(a["w"].transpose(2, 3, 1, 0))
         source = nhwc(a[given])
         target = np.empty((*source.shape[:3], a["w"].shape[direction]), np.float32)
-        packed = _buffer("conv_pack", direction=direction, **shared)
         arrays = {given: source, made: target}
+        kernel, packing = ("conv_fwd", "conv_bwd_data")[direction], "conv_pack"
+        if choose(sizes) is WINOGRAD:
+            kernel, packing, arrays = "winograd_fwd", "winograd_pack", {"x": source, "y": target}
+            shared = {"c": shared["c"], "k": shared["k"]}
+            sizes = _as_winograd(sizes, direction)
+        packed = _buffer(packing, direction=direction, **shared)
 
         def run() -> None:
-            _core.call("conv_pack", 32, w=w, packed=packed, direction=direction, **shared)
+            _core.call(packing, 32, w=w, packed=packed, direction=direction, **shared)
             _core.call(kernel, 32, packed=packed, act=0, **arrays, **sizes)
 
         return run, lambda: {made: nchw(target)}
@@ -56,14 +68,17 @@ def _packed(kernel: str, direction: int, given: str, made: str) -> Maker:
 
 
 def conv_bwd_weight(a: Arrays, spec: dict[str, Any]) -> Any:
-    """_core.call conv_bwd_weight"""
+    """_core.call: the algorithm that fastnn chooses"""
     sizes, _ = _conv_sizes(a)
+    kernel = "conv_bwd_weight"
+    if choose(sizes) is WINOGRAD:
+        kernel, sizes = "winograd_bwd_weight", _as_winograd(sizes, 0)
     x, dy = nhwc(a["x"]), nhwc(a["dy"])
     dw = np.empty((3, 3, sizes["c"], sizes["k"]), np.float32)
-    work = _buffer("conv_bwd_weight", **sizes)
+    work = _buffer(kernel, **sizes)
 
     def run() -> None:
-        _core.call("conv_bwd_weight", 32, x=x, dy=dy, dw=dw, work=work, **sizes)
+        _core.call(kernel, 32, x=x, dy=dy, dw=dw, work=work, **sizes)
 
     return run, lambda: {"dw": dw.transpose(3, 2, 0, 1)}
 
@@ -160,8 +175,8 @@ def adam(a: Arrays, spec: dict[str, Any]) -> Any:
 
 OPS: dict[str, Maker] = {
     "matmul": matmul,
-    "conv_fwd": _packed("conv_fwd", 0, "x", "y"),
-    "conv_bwd_data": _packed("conv_bwd_data", 1, "dy", "dx"),
+    "conv_fwd": _packed(0, "x", "y"),
+    "conv_bwd_data": _packed(1, "dy", "dx"),
     "conv_bwd_weight": conv_bwd_weight,
     "max_pool_fwd": _pool_fwd("max"),
     "max_pool_bwd": _pool_bwd("max"),
