@@ -15,16 +15,10 @@ import numpy as np
 import fastnn as fn
 from fastnn import data, nn, optim
 
+from .adapters.fastnn import build
+from .nets import NETS
+
 ALGORITHMS, SEEDS = ("direct", "winograd"), (0, 1, 2)
-
-
-def network() -> nn.Sequential:
-    """Two convolutions, two linear layers."""
-    return nn.Sequential(
-        *(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(3136, 128), nn.ReLU(), nn.Linear(128, 10)),
-    )
 
 
 def curve(d: data.Dataset, algorithm: str, seed: int, images: int, epochs: int) -> list[float]:
@@ -32,7 +26,7 @@ def curve(d: data.Dataset, algorithm: str, seed: int, images: int, epochs: int) 
     fn.set_conv_algorithm(algorithm)
     fn.manual_seed(seed)
     (x, y), (xt, yt) = d
-    model = nn.Sequential(nn.Normalize(d.mean, d.std, d.scale), network())
+    model = nn.Sequential(nn.Normalize(d.mean, d.std, d.scale), build(NETS["cnn-32-64"].layers))
     adam = optim.Adam(lr=1e-3)
     trainer = fn.Trainer(model, nn.CrossEntropyLoss(), adam, metrics=("accuracy",), seed=seed)
     history = trainer.fit(x[:images], y[:images], epochs=epochs, batch_size=128, progress=False)

@@ -43,15 +43,10 @@ def shapes() -> Iterator[Sizes]:
 
 def calls(sizes: Sizes, winograd: bool) -> list[Call]:
     """The kernels of a training step: forward, its packing, and the backward passes."""
-    pick = (lambda names: {name: sizes[name] for name in names}) if winograd else dict
     n, h, w, c, k = (sizes[name] for name in ("n", "ih", "iw", "c", "k"))
     x, dy, dw = normal(n, h, w, c), normal(n, h, w, k), normal(3, 3, c, k)
     y, dx, rest = normal(n, h, w, k), normal(n, h, w, c), {"act": 0}
-    own, turned = (
-        (pick(rule.Winograd.fields), pick(rule.Winograd.fields) | {"c": k, "k": c})
-        if winograd
-        else (sizes, sizes)
-    )
+    own, turned = ((rule.WINOGRAD.own(sizes, d) if winograd else sizes) for d in (0, 1))
     names = ("winograd_pack", "winograd_fwd", "winograd_fwd", "winograd_bwd_weight")
     if not winograd:
         names = ("conv_pack", "conv_fwd", "conv_bwd_data", "conv_bwd_weight")
@@ -88,13 +83,6 @@ def program(chosen: list[Call]) -> Callable[[int], object]:
     return lambda n: made.run(bound, n)
 
 
-def work(sizes: Sizes) -> tuple[float, float, float, float]:
-    """What the rule weighs: direct multiply-adds; Winograd's products, transforms and packing."""
-    n, c, k, size = (sizes[name] for name in ("n", "c", "k", "oh"))
-    tiles = n * (-(-size // 4)) ** 2
-    return 9.0 * n * size * size * c * k, 36.0 * tiles * c * k, float(tiles * (c + k)), float(c * k)
-
-
 def lost_by(choices: np.ndarray, speedups: np.ndarray) -> float:
     """By how many per cent choices (True: Winograd) are slower than the best, in geometric mean."""
     gained = np.where(choices, speedups, 1.0)
@@ -122,7 +110,7 @@ def main() -> None:
         both = [calls(sizes, winograd) for winograd in (False, True)]
         runs = [program(part) for calls_ in both for part in (calls_, calls_[:1])]
         best = interleaved(runs, SECONDS, lost).min(0)
-        works.append(work(sizes))
+        works.append(rule.WINOGRAD.work(sizes))
         speedups.append((best[0] / best[2], best[1] / best[3]))
         chosen.append([rule.WINOGRAD.pays(sizes, kept) for kept in (False, True)])
         line = "".join(

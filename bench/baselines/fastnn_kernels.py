@@ -37,12 +37,6 @@ def _conv_sizes(a: Arrays) -> tuple[dict[str, int], dict[str, int]]:
     return shared | images, shared
 
 
-def _as_winograd(sizes: dict[str, int], direction: int) -> dict[str, int]:
-    """The integers of winograd_fwd and winograd_bwd_weight; the padding of 1 is that of both ways."""
-    source = WINOGRAD.exchanged if direction else WINOGRAD.fields
-    return {name: sizes[of] for name, of in zip(WINOGRAD.fields, source, strict=True)}
-
-
 def _packed(direction: int, given: str, made: str) -> Maker:
     def make(a: Arrays, spec: dict[str, Any]) -> Any:
         """_core.call: the packing of the algorithm that fastnn chooses, then the convolution"""
@@ -55,7 +49,7 @@ def _packed(direction: int, given: str, made: str) -> Maker:
         if choose(sizes) is WINOGRAD:
             kernel, packing, arrays = "winograd_fwd", "winograd_pack", {"x": source, "y": target}
             shared = {"c": shared["c"], "k": shared["k"]}
-            sizes = _as_winograd(sizes, direction)
+            sizes = WINOGRAD.own(sizes, direction)
         packed = _buffer(packing, direction=direction, **shared)
 
         def run() -> None:
@@ -72,7 +66,7 @@ def conv_bwd_weight(a: Arrays, spec: dict[str, Any]) -> Any:
     sizes, _ = _conv_sizes(a)
     kernel = "conv_bwd_weight"
     if choose(sizes) is WINOGRAD:
-        kernel, sizes = "winograd_bwd_weight", _as_winograd(sizes, 0)
+        kernel, sizes = "winograd_bwd_weight", WINOGRAD.own(sizes, 0)
     x, dy = nhwc(a["x"]), nhwc(a["dy"])
     dw = np.empty((3, 3, sizes["c"], sizes["k"]), np.float32)
     work = _buffer(kernel, **sizes)

@@ -73,30 +73,37 @@ class Winograd:
 
         kept: whether packed weights are used again and again.
         """
+        direct, products, transforms, weights = self.work(sizes)
+        return products + TRANSFORM * transforms + (READ if kept else PACK) * weights < direct
+
+    def work(self, sizes: Sizes) -> tuple[int, int, int, int]:
+        """Multiply-adds of the direct one; of this one's products; tiles times channels; weights."""
         n, c, k, oh, ow = (sizes[name] for name in ("n", "c", "k", "oh", "ow"))
         tiles = n * -(-oh // 4) * -(-ow // 4)
-        work = tiles * (36 * c * k + TRANSFORM * (c + k)) + (READ if kept else PACK) * c * k
-        return work < 9 * n * oh * ow * c * k
+        return 9 * n * oh * ow * c * k, 36 * tiles * c * k, tiles * (c + k), c * k
+
+    def own(self, sizes: Sizes, direction: int) -> Sizes:
+        """The kernels' integers; backward-data (1) is the forward pass over dy with turned weights."""
+        if not direction:
+            return {name: sizes[name] for name in self.fields}
+        turned = zip(self.fields, self.exchanged, strict=True)
+        pads = {name: 2 - sizes[name] for name in ("pad_h", "pad_w")}
+        return {name: sizes[source] for name, source in turned} | pads
 
     def forward(self, b: Builder, sizes: Sizes, w: Value, **refs: Any) -> None:
         """As Direct.forward."""
-        own = {name: sizes[name] for name in self.fields}
-        b.step("winograd_fwd", packed=self.packed(b, sizes, w, 0), **refs, **own)
+        b.step("winograd_fwd", packed=self.packed(b, sizes, w, 0), **refs, **self.own(sizes, 0))
 
     def backward_data(
         self, b: Builder, sizes: Sizes, w: Value, dy: Ref, dx: Ref, **refs: Any
     ) -> None:
-        """As Direct.backward_data: the forward pass over dy with turned weights."""
-        own = {
-            name: sizes[source] for name, source in zip(self.fields, self.exchanged, strict=True)
-        }
-        own |= {"pad_h": 2 - sizes["pad_h"], "pad_w": 2 - sizes["pad_w"]}
-        packed = self.packed(b, sizes, w, 1)
+        """As Direct.backward_data."""
+        packed, own = self.packed(b, sizes, w, 1), self.own(sizes, 1)
         b.step("winograd_fwd", x=dy, packed=packed, bias=None, y=dx, **refs, **own)
 
     def backward_weight(self, b: Builder, sizes: Sizes, **refs: Any) -> None:
         """As Direct.backward_weight."""
-        b.step("winograd_bwd_weight", **refs, **{name: sizes[name] for name in self.fields})
+        b.step("winograd_bwd_weight", **refs, **self.own(sizes, 0))
 
     def packed(self, b: Builder, sizes: Sizes, w: Value, direction: int) -> Ref:
         """The weights, transformed for a direction (0 forward, 1 backward-data)."""

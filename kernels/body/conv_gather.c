@@ -104,11 +104,13 @@ static int64_t list_terms(const plan *p, int64_t y, int64_t first, int64_t *term
     return count;
 }
 
-/* Whole vectors are written, each over what the one before it wrote too far. */
+/* Whole vectors are written, each over what the one before it wrote too far; not where something
+ * is still to be read there, as residual and saved may be dst. */
 static void gather_row(const task_state *t, int64_t row) {
     const plan *p = t->p;
     int64_t stride = p->a.stride_w, n = p->dst_w * p->out, at = row * n, y = row % p->dst_h;
     int64_t phase = p->a.pad_w % stride, most_terms = p->a.kh * p->a.kw;
+    int64_t lanes = p->residual || p->saved ? p->out : VL;
     int64_t *counts = t->terms + stride * most_terms;
     for (int64_t i = 0; i < stride; i++) counts[i] = list_terms(p, y, i, t->terms + i * most_terms);
     const T *pixel = t->products + (p->left + p->a.pad_w / stride) * p->columns;
@@ -118,7 +120,7 @@ static void gather_row(const task_state *t, int64_t row) {
         for (int64_t i = 0; i < count; i++) sum += v_load(pixel + terms[i]);
         if (p->residual) sum += v_load_upto(p->residual + at + j, n - j);
         if (p->saved) saved = v_load_upto(p->saved + at + j, n - j);
-        v_store_upto(p->dst + at + j, epilogue(p->act, sum, saved), n - j);
+        v_store_upto(p->dst + at + j, epilogue(p->act, sum, saved), least(lanes, n - j));
         if (++phase == stride) phase = 0, pixel += p->columns;
     }
 }

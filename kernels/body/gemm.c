@@ -18,8 +18,8 @@ enum {
     BLOCK_ROWS = 384, /* of c, which then fits the L2 cache beside KC x BLOCK_COLS of b */
     CACHED = 1 << 20, /* bytes of an operand that the L2 cache keeps */
     BALANCED = 8,     /* blocks, if they can be had at no cost, */
-    FEW = 4,          /* and at any; otherwise USES rows or columns for what a block fetches */
-    USES = 320,
+    FEW = 4,          /* and at any */
+    USES = 320,       /* rows or columns that make up for what a block packs or fetches */
 };
 
 static const double NS_PER_STEP = 1.0 / (VL * 4); /* a multiply-add's cost, for the pool */
@@ -95,8 +95,8 @@ static void add_parts(const cut *t) {
     for (int64_t i = 0; i < g->m; i++) finish(&out, i, 0, 1, g->n, parts + i * g->n, g->n);
 }
 
-/* Whether more blocks along the other side would cost: each packs x, or fetches it from beyond the
- * L2 cache, once more. */
+/* Whether more blocks that share an operand would cost: each packs it, or fetches it from beyond
+ * the L2 cache, once more. */
 FNN_INLINE int is_costly(int packs, int64_t size) {
     return packs || size * (int64_t)sizeof(T) > CACHED;
 }

@@ -332,7 +332,7 @@ def test_residual_and_saved_may_be_the_output(isa, bits):
     for conv in (
         Conv(c=33, k=47, pad_h=1, pad_w=1),
         Conv(c=35, k=35, groups=35),
-        Conv(c=3, k=2, ih=20, iw=40),
+        Conv(c=3, k=4, ih=20, iw=40),
     ):
         case = Case(conv, bits)
         expected = case.forward(GRAD_RELU, residual=True)
@@ -343,6 +343,12 @@ def test_residual_and_saved_may_be_the_output(isa, bits):
             _core.call("conv_fwd", bits, x=case.x, packed=case.pack(0), bias=case.bias, residual=y,
                        saved=y, y=y, act=act, **case.ints())  # fmt: skip
             np.testing.assert_array_equal(y, expected)
+        case.saved["x"] = case.residual["x"]
+        expected = case.backward_data(GRAD_TANH, residual=True)
+        dx = case.residual["x"].copy()
+        _core.call("conv_bwd_data", bits, dy=case.dy, packed=case.pack(1), residual=dx, saved=dx,
+                   dx=dx, act=GRAD_TANH, **case.ints())  # fmt: skip
+        np.testing.assert_array_equal(dx, expected)
 
 
 @bits_of_both
