@@ -26,6 +26,7 @@ enum {
     BLOCK_COLS = 512, /* whose KC rows of b fit the L2 cache, beside their part of c */
     FAR = 2048 / sizeof(T),
     PACK_DEPTH = 4 * VL,
+    GROUP = 28 * MR, /* rows of a that are packed at a time where they lie side by side */
 };
 
 /* One tile of c at (row, col). */
@@ -49,7 +50,7 @@ FNN_INLINE int64_t part(int64_t total, int64_t most, int64_t unit) {
 FNN_INLINE int is_far(int64_t stride) { return stride > FAR || stride < -FAR; }
 
 static int packs_a(matrix a, int64_t n) {
-    return is_far(2 * (a.cs == 1 ? a.rs : a.cs)) && n > (a.cs == 1 ? 8 : 2) * NR;
+    return a.cs == 1 ? is_far(2 * a.rs) && n > 8 * NR : is_far(4 * a.cs) && n > 2 * NR;
 }
 static int packs_b(matrix b, int64_t m) { return b.cs != 1 || (is_far(b.rs) && m > MR); }
 
@@ -96,17 +97,40 @@ FNN_INLINE void tile_row(int64_t height, matrix a, const panels *b, const output
     }
 }
 
-/* m rows of a against all panels; `packed`: room for a tile, or null to read a in place. */
+/* The height of the next tile: none is much lower than the others. */
+FNN_INLINE int64_t next_height(int64_t rows) { return ceil_div(rows, ceil_div(rows, MR)); }
+
+/* Rows of a for tiles, one after another, some columns at a time: memory that holds rows side by
+ * side is read in long runs. */
+static void pack_tiles(T *packed, matrix a, int64_t m, int64_t k) {
+    for (int64_t p = 0; p < k; p += PACK_DEPTH) {
+        int64_t depth = least(k - p, PACK_DEPTH);
+        for (int64_t i = 0, height; i < m; i += height) {
+            height = next_height(m - i);
+            pack(packed + i * k + p * height, height, height, depth, a.at + i * a.rs + p * a.cs,
+                 a.rs, a.cs);
+        }
+    }
+}
+
+/* Rows of a that are packed at a time: a tile, which stays in the L1 cache, or many if they lie
+ * side by side. */
+FNN_INLINE int64_t rows_packed(matrix a, int64_t m) {
+    return a.rs == 1 ? least(m, GROUP) : next_height(m);
+}
+
+/* m rows of a against all panels; `packed`: room for rows_packed, or null to read a in place. */
 static void tile_rows(matrix a, int64_t m, T *packed, const panels *b, const output *o,
                       int64_t col) {
-    for (int64_t i = 0, height; i < m; i += height, a.at += height * a.rs) {
-        height = ceil_div(m - i, ceil_div(m - i, MR)); /* no tile is much lower than the others */
-        matrix rows = a;
-        if (packed) {
-            pack(packed, height, height, b->k, a.at, a.rs, a.cs);
-            rows = (matrix){packed, 1, height};
+    for (int64_t i = 0, rows; i < m; i += rows, a.at += rows * a.rs) {
+        rows = rows_packed(a, m - i);
+        if (packed) pack_tiles(packed, a, rows, b->k);
+        for (int64_t r = 0, height; r < rows; r += height) {
+            height = next_height(rows - r);
+            matrix tile = {a.at + r * a.rs, a.rs, a.cs};
+            if (packed) tile = (matrix){packed + r * b->k, 1, height};
+            tile_row(height, tile, b, o, i + r, col);
         }
-        tile_row(height, rows, b, o, i, col);
     }
 }
 
@@ -121,7 +145,7 @@ static int block(matrix a, matrix b, int64_t m, int64_t n, int64_t k, const outp
         return 1;
     }
     int64_t kc = k > KC ? part(k, KC, 1) : k, wide = least(n, block_cols(b, m));
-    int64_t a_size = packs_a(a, n) ? round_up(kc * MR, VL) : 0;
+    int64_t a_size = packs_a(a, n) ? round_up(kc * rows_packed(a, m), VL) : 0;
     int64_t b_size = kc * (packs_b(b, m) ? round_up(wide, VL) : n % VL ? NR : 0);
     T *packed = NULL;
     if (a_size + b_size > 0) {
