@@ -104,6 +104,17 @@ int64_t FNN_SYM(conv_planar_size)(const fnn_conv_pack_args *a);
 void FNN_SYM(conv_planar_pack)(const fnn_conv_pack_args *a);
 int FNN_SYM(conv_planar_fwd)(const fnn_conv_fwd_args *a);
 
+/* Where packed weights of one group lie: element (in, row, column) of output channel 0 at
+ * first + in * .in + row * .row + column * .column, the other channels behind it. */
+typedef struct {
+    int64_t first, in, row, column;
+} conv_steps;
+
+/* conv_lanes.c: whether forward or backward-data takes VL samples at a time, and that. */
+int FNN_SYM(conv_is_lanes)(const conv_shape *a, int backward);
+int FNN_SYM(conv_lanes_fwd)(const fnn_conv_fwd_args *a);
+int FNN_SYM(conv_lanes_bwd_data)(const fnn_conv_bwd_data_args *a);
+
 /* conv_weight_planar.c: whether backward-weights runs along pixels, and that. */
 int FNN_SYM(conv_weight_is_planar)(const fnn_conv_bwd_weight_args *a);
 int64_t FNN_SYM(conv_weight_planar_size)(const fnn_conv_bwd_weight_args *a);
@@ -112,6 +123,7 @@ int FNN_SYM(conv_weight_planar)(const fnn_conv_bwd_weight_args *a);
 /* conv_gather.c */
 int64_t FNN_SYM(conv_gather_size)(const fnn_conv_pack_args *a);
 void FNN_SYM(conv_gather_pack)(const fnn_conv_pack_args *a);
+int FNN_SYM(conv_gather_steps)(const conv_shape *a, conv_steps *steps);
 int FNN_SYM(conv_gather_bwd_data)(const fnn_conv_bwd_data_args *a);
 
 /* conv_depthwise.c: groups == c == k. */

@@ -275,6 +275,7 @@ static void set_shape(plan *p, conv_shape a, int backward) {
 
 int FNN_SYM(conv_fwd)(const fnn_conv_fwd_args *a) {
     if (conv_is_depthwise(a->groups, a->c, a->k)) return FNN_SYM(conv_depthwise_fwd)(a);
+    if (FNN_SYM(conv_is_lanes)(&CONV_SHAPE(a), 0)) return FNN_SYM(conv_lanes_fwd)(a);
     if (conv_is_planar(a->k, a->stride_h, a->stride_w, a->groups))
         return FNN_SYM(conv_planar_fwd)(a);
     plan p = {.src = a->x,
@@ -290,6 +291,7 @@ int FNN_SYM(conv_fwd)(const fnn_conv_fwd_args *a) {
 
 int FNN_SYM(conv_bwd_data)(const fnn_conv_bwd_data_args *a) {
     if (conv_is_depthwise(a->groups, a->c, a->k)) return FNN_SYM(conv_depthwise_bwd_data)(a);
+    if (FNN_SYM(conv_is_lanes)(&CONV_SHAPE(a), 1)) return FNN_SYM(conv_lanes_bwd_data)(a);
     if (conv_is_gathered(a->k, a->c, a->kh, a->kw, a->dilation_w, a->groups))
         return FNN_SYM(conv_gather_bwd_data)(a);
     plan p = {.src = a->dy,

@@ -52,6 +52,14 @@ void FNN_SYM(conv_gather_pack)(const fnn_conv_pack_args *a) {
     }
 }
 
+/* 0 where they are cut into panels, or where an even number of outputs would run over their end. */
+int FNN_SYM(conv_gather_steps)(const conv_shape *a, conv_steps *steps) {
+    int apart = is_apart(a->k, a->c, a->kh, a->kw, a->dilation_h);
+    int64_t columns = (apart ? a->kh : 1) * a->kw * a->c, width = conv_padded(columns);
+    *steps = (conv_steps){0, width, apart ? a->kw * a->c : a->k * width, a->c};
+    return width <= NR && columns + a->c % 2 <= width;
+}
+
 /* The source row that kernel row r brings to destination row y, or -1. */
 static int64_t source_row(const plan *p, int64_t y, int64_t r) {
     int64_t at = y + p->a.pad_h - r * p->a.dilation_h, row = at / p->a.stride_h;

@@ -1,14 +1,18 @@
-/* Backward-weights with unit stride into few output channels, as of LeNet's first layer.
+/* Backward-weights with unit stride between few channels, as of LeNet's layers.
  *
- * Vectors along a few output channels would be mostly empty; here they run along the pixels. x lies
- * as planes [c][height][width] with halo, dy as planes [k][oh][width] whose rows end in zeros, so
- * that an output row and what it reads lie `width` apart in both:
+ * Vectors along a few output channels would be mostly empty, or starve for elements to broadcast.
+ * Here x and dy lie as planes, x with halo, and the vectors run along the pixels of one sample or,
+ * where there are enough of them, along VL samples (conv_lanes.h):
  *
- *   dw[r, s, c, k] = sum over p of dy[k][p] * x[c][p + r * width + s],  p = 0..oh * width
+ *   dw[r, s, c, k] = sum over pixels p of dy[k][p] * x[c][p + r * width + s]
+ *
+ * Along pixels, dy's rows end in zeros, so that an output row and what it reads lie `width` apart
+ * in both planes and all rows are one. Samples as lanes go some output rows at a time.
  *
  * A task takes some samples. Its sums stay vectors, one for each weight, until the samples are
  * done; the tasks' results are added in a fixed order.
  */
+#include "conv_lanes.h"
 #include "conv_planes.h"
 #include "conv_sum.h"
 
@@ -19,77 +23,127 @@ enum { TILE_K = 6, TILE_TAPS = 4 };
 enum { TILE_K = 4, TILE_TAPS = 3 };
 #endif
 
-enum { MOST_PLANE_BYTES = 1 << 18 };
+enum { MOST_PLANE_BYTES = 1 << 18, MOST_LANES_BYTES = 1 << 20, DY_TILE_BYTES = 24576 };
+enum { FEW_CHANNELS = 8 };
 
 typedef struct {
     conv_shape a;
     const T *x, *dy;
     T *dw, *dbias, *work;
+    int64_t lanes;         /* samples of a vector: 1, or VL */
     int64_t height, width; /* of a plane of x */
-    int64_t pixels;        /* of a plane of dy, in whole vectors */
+    int64_t rows;          /* output rows at a time */
+    int64_t line;          /* elements of dy that follow each other, as do those of x: in vectors */
+    int64_t plane;         /* of dy */
     int64_t taps, chunks;
     size_t x_bytes, dy_bytes, sums_bytes, offset_bytes;
     int failed;
 } plan;
 
-int FNN_SYM(conv_weight_is_planar)(const fnn_conv_bwd_weight_args *a) {
-    if (!conv_is_planar(a->k, a->stride_h, a->stride_w, a->groups)) return 0;
+static double plane_bytes(const conv_shape *a, double channels) {
     double height = (double)a->oh + (double)(a->kh - 1) * (double)a->dilation_h;
     double width = (double)a->ow + (double)(a->kw - 1) * (double)a->dilation_w;
-    return a->kh * a->kw > 1 &&
-           (double)(a->c + a->k) * height * width * sizeof(T) <= MOST_PLANE_BYTES;
+    return channels * height * width * sizeof(T);
+}
+
+static int is_lanes(const conv_shape *a) {
+    if (a->k > VL || a->c >= FEW_CHANNELS || !conv_fills_lanes(a->n)) return 0;
+    if (a->pad_h + a->ih > a->oh + (a->kh - 1) * a->dilation_h ||
+        a->pad_w + a->iw > a->ow + (a->kw - 1) * a->dilation_w)
+        return 0; /* the image would not lie within the planes */
+    double sums = (double)(a->kh * a->kw * a->c * a->k) * sizeof(T);
+    return (plane_bytes(a, (double)a->c) + sums) * VL <= MOST_LANES_BYTES;
+}
+
+int FNN_SYM(conv_weight_is_planar)(const fnn_conv_bwd_weight_args *args) {
+    const conv_shape *a = &CONV_SHAPE(args);
+    if (a->n == 0 || a->groups != 1 || a->stride_h != 1 || a->stride_w != 1 || a->kh * a->kw == 1)
+        return 0;
+    if (is_lanes(a)) return 1;
+    return conv_is_planar(a->k, 1, 1, 1) &&
+           plane_bytes(a, (double)(a->c + a->k)) <= MOST_PLANE_BYTES;
 }
 
 static double make_plan(plan *p, const fnn_conv_bwd_weight_args *args) {
     conv_shape *a = &p->a;
     *a = CONV_SHAPE(args);
+    p->lanes = is_lanes(a) ? VL : 1;
     p->height = a->oh + (a->kh - 1) * a->dilation_h;
     p->width = a->ow + (a->kw - 1) * a->dilation_w;
-    p->pixels = round_up(a->oh * p->width, VL);
+    p->rows = a->oh;
+    p->line = round_up(a->oh * p->width, VL);
+    p->plane = p->line;
+    if (p->lanes > 1) {
+        p->line = a->ow * VL;
+        p->rows = most(1, DY_TILE_BYTES / (TILE_K * p->line * (int64_t)sizeof(T)));
+        p->rows = ceil_div(a->oh, ceil_div(a->oh, p->rows));
+        p->plane = p->rows * p->line;
+    }
     p->taps = a->kh * a->kw * a->c;
     /* The last vectors read on behind the last plane of x. */
-    p->x_bytes = conv_align((size_t)(a->c * p->height * p->width + p->width + 2 * VL) * sizeof(T));
-    p->dy_bytes = conv_align((size_t)(a->k * p->pixels) * sizeof(T));
+    int64_t x_size = a->c * p->height * p->width * p->lanes;
+    p->x_bytes = conv_align((size_t)(x_size + p->width + 2 * VL) * sizeof(T));
+    p->dy_bytes = conv_align((size_t)(a->k * p->plane) * sizeof(T));
     p->sums_bytes = (size_t)((p->taps + 1) * a->k * VL) * sizeof(T);
     p->offset_bytes = (size_t)(p->taps + TILE_TAPS) * sizeof(int64_t);
-    double flop = 2.0 * (double)(p->taps * a->k) * (double)p->pixels;
-    double moved = (double)(a->c * p->height * p->width + a->k * p->pixels);
-    double cost = (double)a->n * (flop / CONV_FLOP_PER_NS + moved * 0.2);
-    p->chunks = most(1, least(least(CONV_TASKS, a->n), 1 + (int64_t)(cost / CONV_TASK_NS)));
+    int64_t groups = ceil_div(a->n, p->lanes), pixels = a->oh * p->width;
+    double flop = 2.0 * (double)(p->taps * a->k) * (double)(pixels * p->lanes);
+    double moved = (double)x_size + (double)(a->k * pixels * p->lanes);
+    double cost = (double)groups * (flop / CONV_FLOP_PER_NS + moved * 0.2);
+    p->chunks = most(1, least(least(CONV_TASKS, groups), 1 + (int64_t)(cost / CONV_TASK_NS)));
     return cost;
 }
 
-/* sums[tap][k] += the products of one sample, for TILE_TAPS weights of `rows` output channels. */
-FNN_INLINE void add_products(int rows, const T *dy, int64_t pixels, const T *x,
-                             const int64_t *offsets, V *sums, int64_t k, int64_t taps) {
-    const T *from[TILE_TAPS];
+/* Some output rows: of x the pixel that the first of them reads, of dy the first channel. */
+typedef struct {
+    const T *x, *dy;
+    int64_t lines, line, pitch; /* pitch: of x, from line to line */
+    int64_t plane;              /* of dy */
+    int fresh;                  /* sums hold nothing yet */
+} block;
+
+/* sums[tap][k] += the products of a block, for TILE_TAPS weights of `rows` output channels. */
+FNN_INLINE void add_products(int rows, const block *b, int64_t first, const int64_t *offsets,
+                             V *sums, int64_t k, int64_t taps) {
+    const T *dy = b->dy + first * b->plane, *x = b->x;
+    int64_t plane = b->plane, line = b->line, left = b->lines;
     V acc[TILE_K][TILE_TAPS];
-    for (int t = 0; t < TILE_TAPS; t++) from[t] = x + offsets[t];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int t = 0; t < TILE_TAPS; t++) acc[i][t] = (V){0};
-    for (int64_t p = 0; p < pixels; p += VL) {
-        V window[TILE_TAPS];
+    do {
+        const T *from[TILE_TAPS];
+        for (int t = 0; t < TILE_TAPS; t++) from[t] = x + offsets[t];
+        int64_t p = 0;
+        do {
+            V window[TILE_TAPS];
 #pragma GCC unroll 4
-        for (int t = 0; t < TILE_TAPS; t++) window[t] = v_load(from[t] + p);
+            for (int t = 0; t < TILE_TAPS; t++) window[t] = v_load(from[t] + p);
 #pragma GCC unroll 8
-        for (int i = 0; i < rows; i++) {
-            V grad = v_load(dy + i * pixels + p);
+            for (int i = 0; i < rows; i++) {
+                V grad = v_load(dy + i * plane + p);
 #pragma GCC unroll 4
-            for (int t = 0; t < TILE_TAPS; t++) acc[i][t] += grad * window[t];
-        }
+                for (int t = 0; t < TILE_TAPS; t++) acc[i][t] += grad * window[t];
+            }
+            p += VL;
+        } while (p < line);
+        x += b->pitch;
+        dy += line;
+    } while (--left > 0);
+    sums += first;
+#pragma GCC unroll 4
+    for (int t = 0; t < TILE_TAPS; t++, sums += k) {
+        if (t >= taps) break;
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) sums[i] = b->fresh ? acc[i][t] : sums[i] + acc[i][t];
     }
-    for (int64_t t = 0; t < taps; t++)
-#pragma GCC unroll 8
-        for (int i = 0; i < rows; i++) sums[t * k + i] += acc[i][t];
 }
 
 #define ROWS(n)                                                                                    \
-    static __attribute__((noinline)) void add_products_##n(const T *dy, int64_t pixels,            \
-                                                           const T *x, const int64_t *offsets,     \
-                                                           V *sums, int64_t k, int64_t taps) {     \
-        add_products(n, dy, pixels, x, offsets, sums, k, taps);                                    \
+    static __attribute__((noinline)) void add_products_##n(                                        \
+        const block *b, int64_t first, const int64_t *offsets, V *sums, int64_t k, int64_t taps) { \
+        add_products(n, b, first, offsets, sums, k, taps);                                         \
     }
 ROWS(1)
 ROWS(2)
@@ -100,12 +154,12 @@ ROWS(5)
 ROWS(6)
 #endif
 
-static void add_rows(int64_t rows, const T *dy, int64_t pixels, const T *x, const int64_t *offsets,
-                     V *sums, int64_t k, int64_t taps) {
+static void add_rows(int64_t rows, const block *b, int64_t first, const int64_t *offsets, V *sums,
+                     int64_t k, int64_t taps) {
     switch (rows) {
 #define CASE(n)                                                                                    \
     case n:                                                                                        \
-        add_products_##n(dy, pixels, x, offsets, sums, k, taps);                                   \
+        add_products_##n(b, first, offsets, sums, k, taps);                                        \
         break;
         CASE(1)
         CASE(2)
@@ -119,30 +173,77 @@ static void add_rows(int64_t rows, const T *dy, int64_t pixels, const T *x, cons
     }
 }
 
-static void add_sample(const plan *p, const T *x, const T *dy, const int64_t *offsets, V *sums) {
+static void add_block(const plan *p, const block *b, const int64_t *offsets, V *sums) {
     int64_t k = p->a.k, height = ceil_div(k, ceil_div(k, TILE_K));
-    for (int64_t o = 0; o < k; o += height) {
-        int64_t rows = least(height, k - o);
+    for (int64_t o = 0; o < k; o += height)
         for (int64_t t = 0; t < p->taps; t += TILE_TAPS)
-            add_rows(rows, dy + o * p->pixels, p->pixels, x, offsets + t, sums + t * k + o, k,
+            add_rows(least(height, k - o), b, o, offsets + t, sums + t * k, k,
                      least(TILE_TAPS, p->taps - t));
-    }
     if (!p->dbias) return;
     for (int64_t o = 0; o < k; o++) {
         V sum = {0};
-        for (int64_t i = 0; i < p->pixels; i += VL) sum += v_load(dy + o * p->pixels + i);
-        sums[p->taps * k + o] += sum;
+        for (int64_t i = 0; i < b->lines * b->line; i += VL)
+            sum += v_load(b->dy + o * b->plane + i);
+        sums[p->taps * k + o] = b->fresh ? sum : sums[p->taps * k + o] + sum;
     }
 }
 
+/* Where the taps read, channel by channel. */
 static void list_offsets(const plan *p, int64_t *offsets) {
     const conv_shape *a = &p->a;
     int64_t *to = offsets;
-    for (int64_t r = 0; r < a->kh; r++)
-        for (int64_t s = 0; s < a->kw; s++)
-            for (int64_t c = 0; c < a->c; c++)
-                *to++ = (c * p->height + r * a->dilation_h) * p->width + s * a->dilation_w;
+    for (int64_t c = 0; c < a->c; c++)
+        for (int64_t r = 0; r < a->kh; r++)
+            for (int64_t s = 0; s < a->kw; s++)
+                *to++ =
+                    ((c * p->height + r * a->dilation_h) * p->width + s * a->dilation_w) * p->lanes;
     for (int64_t t = 0; t < TILE_TAPS; t++) to[t] = to[-1];
+}
+
+/* `lanes` samples from `first` on. */
+static void add_samples(const plan *p, int64_t first, T *x, T *dy, const int64_t *offsets, V *sums,
+                        int fresh) {
+    const conv_shape *a = &p->a;
+    int64_t x_size = a->ih * a->iw * a->c, dy_size = a->oh * a->ow * a->k;
+    const T *from_x = p->x + first * x_size, *from_dy = p->dy + first * dy_size;
+    block b = {x, dy, 1, p->line, 0, p->plane, fresh};
+    if (p->lanes == 1) {
+        take_planes(from_x, p->x + a->n * x_size, a->ih, a->iw, a->c, x, p->height * p->width,
+                    p->height, p->width, a->pad_h, a->pad_w);
+        take_planes(from_dy, p->dy + a->n * dy_size, a->oh, a->ow, a->k, dy, p->plane, a->oh,
+                    p->width, 0, 0);
+        add_block(p, &b, offsets, sums);
+        return;
+    }
+    int64_t samples = least(VL, a->n - first);
+    take_lanes(from_x, x_size, samples, a->ih, a->iw, a->c,
+               x + (a->pad_h * p->width + a->pad_w) * VL, p->height * p->width * VL, p->width);
+    b.pitch = p->width * VL;
+    for (int64_t y = 0; y < a->oh; y += b.lines, b.x += b.lines * b.pitch) {
+        b.lines = least(p->rows, a->oh - y);
+        take_lanes(from_dy + y * a->ow * a->k, dy_size, samples, b.lines, a->ow, a->k, dy, p->plane,
+                   a->ow);
+        add_block(p, &b, offsets, sums);
+        b.fresh = 0;
+    }
+}
+
+/* The vectors' sums to dw and dbias; they are written over the vectors. */
+static void sum_lanes(const plan *p, V *sums, T *dw, T *dbias) {
+    const conv_shape *a = &p->a;
+    int64_t kernel = a->kh * a->kw, weights = p->taps * a->k;
+    int64_t all = weights + (p->dbias ? a->k : 0);
+    T *values = (T *)sums;
+    for (int64_t i = 0; i < all; i += VL) {
+        V t[VL];
+#pragma GCC unroll 16
+        for (int j = 0; j < VL; j++) t[j] = i + j < all ? sums[i + j] : (V){0};
+        v_store(values + i, v_sums(t));
+    }
+    for (int64_t t = 0; t < p->taps; t++)
+        memcpy(dw + (t % kernel * a->c + t / kernel) * a->k, values + t * a->k,
+               (size_t)a->k * sizeof(T));
+    if (p->dbias) memcpy(dbias, values + weights, (size_t)a->k * sizeof(T));
 }
 
 static void run_task(void *ctx, int64_t task) {
@@ -156,22 +257,20 @@ static void run_task(void *ctx, int64_t task) {
     T *x = (T *)scratch, *dy = (T *)(scratch + p->x_bytes);
     V *sums = (V *)(scratch + p->x_bytes + p->dy_bytes);
     int64_t *offsets = (int64_t *)(scratch + p->x_bytes + p->dy_bytes + p->sums_bytes);
-    memset(scratch, 0, p->x_bytes + p->dy_bytes + p->sums_bytes);
+    /* Halos, and what vectors along pixels read on behind the planes. */
+    if (p->lanes == 1 || p->height > a->ih || p->width > a->iw)
+        memset(scratch, 0, p->x_bytes + p->dy_bytes);
     list_offsets(p, offsets);
-    int64_t end = a->n * (task + 1) / p->chunks;
-    int64_t x_size = a->ih * a->iw * a->c, dy_size = a->oh * a->ow * a->k;
-    for (int64_t sample = a->n * task / p->chunks; sample < end; sample++) {
-        take_planes(p->x + sample * x_size, p->x + a->n * x_size, a->ih, a->iw, a->c, x,
-                    p->height * p->width, p->height, p->width, a->pad_h, a->pad_w);
-        take_planes(p->dy + sample * dy_size, p->dy + a->n * dy_size, a->oh, a->ow, a->k, dy,
-                    p->pixels, a->oh, p->width, 0, 0);
-        add_sample(p, x, dy, offsets, sums);
-    }
-    int64_t weights = p->taps * a->k, part = weights + a->k;
-    T *dw = p->chunks > 1 ? p->work + task * part : p->dw;
-    T *dbias = p->chunks > 1 ? dw + weights : p->dbias;
-    for (int64_t i = 0; i < weights; i++) dw[i] = v_sum(sums[i]);
-    for (int64_t i = 0; p->dbias && i < a->k; i++) dbias[i] = v_sum(sums[weights + i]);
+    int64_t groups = ceil_div(a->n, p->lanes), end = groups * (task + 1) / p->chunks;
+    int64_t first = groups * task / p->chunks;
+    for (int64_t group = first; group < end; group++)
+        add_samples(p, group * p->lanes, x, dy, offsets, sums, group == first);
+    int64_t weights = p->taps * a->k;
+    T *part = (T *)p->work + task * (weights + a->k);
+    if (p->chunks > 1)
+        sum_lanes(p, sums, part, part + weights);
+    else
+        sum_lanes(p, sums, p->dw, p->dbias);
 }
 
 int64_t FNN_SYM(conv_weight_planar_size)(const fnn_conv_bwd_weight_args *args) {

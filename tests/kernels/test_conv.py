@@ -294,6 +294,22 @@ def test_shapes(isa, bits, conv):
 
 
 @bits_of_both
+@pytest.mark.parametrize("k", [4, 7, 16])  # a vector's lanes, or fewer
+def test_samples_as_lanes(isa, bits, k):
+    wide = {"ih": 7, "iw": 6, "kh": 5, "kw": 5}
+    for conv in (
+        Conv(n=16, c=6, k=k, **wide),
+        Conv(n=67, c=6, k=k, **wide | {"ih": 5}),  # the last lanes are empty
+        Conv(n=16, c=k, k=10, ih=5, iw=7, pad_h=1, pad_w=1),
+        Conv(n=16, c=6, k=k, pad_h=3, pad_w=4, dilation_h=2, dilation_w=3, **wide),
+        Conv(n=16, c=5, k=k, pad_h=2, pad_w=1, oh=9, ow=12, **wide),  # rows that see no input
+        Conv(n=16, c=6, k=k, pad_h=5, pad_w=6, **wide),  # more padding than the kernel reaches
+        Conv(n=16, c=5, k=k, oh=2, ow=1, **wide),  # unused rows and columns
+    ):
+        Case(conv, bits).check()
+
+
+@bits_of_both
 @pytest.mark.parametrize(
     "c, k, groups",
     [(4, 6, 2), (18, 34, 2), (64, 64, 2), (12, 8, 4), (3, 9, 3)]
@@ -317,6 +333,7 @@ def test_epilogues(isa, bits, act, residual):
         Conv(c=16, k=32, pad_h=1, pad_w=1),
         Conv(c=7, k=37, stride_h=2, stride_w=2),
         Conv(c=33, k=3),
+        Conv(n=16, c=4, k=4, ih=6, iw=5, kh=5, kw=5, pad_h=2, pad_w=2),
         Conv(c=8, k=16, kh=1, kw=1, stride_h=2, stride_w=2),
         Conv(c=67, k=67, groups=67),
     ):
@@ -333,6 +350,7 @@ def test_residual_and_saved_may_be_the_output(isa, bits):
         Conv(c=33, k=47, pad_h=1, pad_w=1),
         Conv(c=35, k=35, groups=35),
         Conv(c=3, k=4, ih=20, iw=40),
+        Conv(n=16, c=4, k=4, kh=5, kw=5, pad_h=2, pad_w=2),
     ):
         case = Case(conv, bits)
         expected = case.forward(GRAD_RELU, residual=True)
@@ -357,6 +375,7 @@ def test_residual_and_saved_may_be_the_output(isa, bits):
     [
         Conv(n=16, c=1, k=32, ih=28, iw=28, pad_h=1, pad_w=1),
         Conv(n=16, c=32, k=64, ih=14, iw=14, pad_h=1, pad_w=1),
+        Conv(n=80, c=6, k=16, ih=12, iw=12, kh=5, kw=5),
         Conv(n=1, c=32, k=40, ih=40, iw=30, pad_h=1, pad_w=1),
         Conv(n=4, c=96, k=160, ih=4, iw=4, pad_h=1, pad_w=1, stride_h=2, stride_w=2),
         Conv(n=8, c=64, k=64, ih=14, iw=14, kh=1, kw=1),
