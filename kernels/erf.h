@@ -26,9 +26,11 @@ static const T erfcx_terms[] = {
 };
 #endif
 
-/* erfc(a) exp(a^2) for a >= 0; right up to a = 6, from where on erf is 1. */
+/* erfc(a) exp(a^2) for a >= 0; right up to a = 6, from where on erf is 1. Where exp(-a^2) is 0 any
+ * finite number does. */
 FNN_INLINE V v_erfcx(V a) {
-    V q = (T)3 / (a + (T)3), u = q - (T)(2. / 3), y = v_set1(erfcx_terms[ERFCX_TERMS - 1]);
+    V q = v_reciprocal(v_at_most(a, 40) + (T)3) * (T)3, u = q - (T)(2. / 3);
+    V y = v_set1(erfcx_terms[ERFCX_TERMS - 1]);
     for (int k = ERFCX_TERMS - 2; k >= 0; k--) y = y * u + erfcx_terms[k];
     return q * y;
 }
