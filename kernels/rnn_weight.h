@@ -27,10 +27,10 @@ FNN_INLINE int64_t collected_size(const weight_sums *w) {
     return w->room * (w->slots * w->hp + w->c + w->h);
 }
 
-/* Where a vector of a slot's gradient, at hidden unit j, of one row of this step belongs. */
-FNN_INLINE T *collected(const weight_sums *w, int64_t slot, int64_t j, int64_t row) {
-    int64_t chunk = j / NR * NR, ld = chunk_ld(w->h, chunk);
-    return w->panels + w->room * (slot * w->hp + chunk) + (w->filled + row) * ld + j - chunk;
+/* Where the first slot's gradient of a chunk, of one row of this step, belongs; the next slot's is
+ * room * hp further. */
+FNN_INLINE T *collected(const weight_sums *w, int64_t chunk, int64_t row) {
+    return w->panels + w->room * chunk + (w->filled + row) * chunk_ld(w->h, chunk);
 }
 
 /* A row of this step: x and the state before, either null for zeros. */

@@ -25,13 +25,13 @@ typedef struct {
 
 /* --- cells ----------------------------------------------------------------------------------- */
 
-/* VL units of one sample: `left` of them from column j on. sums[slot * stride]. */
-FNN_INLINE void cell(int mode, int64_t left, const T *sums, int64_t stride, const V *bias,
-                     const T *h, T *next, T *c, T *y, T *gates, int64_t gap, T *cells) {
+/* VL units of one sample, `left` of which there are: sums[slot * stride], bias[slot * hp]. */
+FNN_INLINE void cell(int mode, int64_t left, const T *sums, int64_t stride, const T *bias,
+                     int64_t hp, const T *h, T *next, T *c, T *y, T *gates, int64_t gap, T *cells) {
     V s[MOST_SLOTS], out;
     int slots = (int)slots_of(mode);
 #pragma GCC unroll 4
-    for (int q = 0; q < slots; q++) s[q] = v_load(sums + q * stride) + bias[q];
+    for (int q = 0; q < slots; q++) s[q] = v_load(sums + q * stride) + v_load(bias + q * hp);
     if (mode == FNN_LSTM) {
         V at[] = {s[0], s[1], s[3], s[2]}; /* i, f, o, g */
         gate_functions(3, 4, at);
@@ -65,24 +65,28 @@ FNN_INLINE void ended(int mode, int64_t left, const T *h, T *next, T *y, T *gate
     if (mode == FNN_LSTM && cells) v_store_upto(cells, zero, left);
 }
 
-FNN_INLINE void vector_as(int mode, const forward_block *b, const forward_step *step, int64_t j,
-                          int64_t left, const T *sums) {
+/* The cells of `width` units from j on, of all rows. Within a row all streams run on: what
+ * prefetches lines of itself follows them. */
+FNN_INLINE void units_as(int mode, const forward_block *b, const forward_step *step, int64_t j,
+                         int64_t width, const T *sums) {
     const forward_run *run = b->run;
     const fnn_rnn_fwd_args *a = run->args;
-    int64_t h = a->h, hp = run->as.hp, row = run->as.slots * h, y_row = run->cut.directions * h;
-    V bias[MOST_SLOTS];
-    for (int q = 0; q < run->as.slots; q++) bias[q] = v_load(b->bias + q * hp + j);
-    for (int64_t r = 0; r < b->m; r++) {
+    int64_t h = a->h, hp = run->as.hp, row = slots_of(mode) * h, y_row = run->cut.directions * h;
+    for (int64_t r = 0; r < b->m; r++, sums += NR) {
+        const T *at = b->h + r * hp + j;
+        T *next = b->next + r * hp + j, *c = b->c + r * hp + j, *y = step->y + r * y_row + j;
         T *gates = step->gates ? step->gates + r * row + j : NULL;
         T *cells = step->cells ? step->cells + r * h + j : NULL;
-        T *y = step->y + r * y_row + j;
-        const T *at = b->h + r * hp + j;
-        T *next = b->next + r * hp + j;
-        if (is_active(a->lengths, b->first + r, step->t))
-            cell(mode, left, sums + r * NR, b->m * NR, bias, at, next, b->c + r * hp + j, y, gates,
-                 h, cells);
-        else
-            ended(mode, left, at, next, y, gates, h, cells);
+        int active = is_active(a->lengths, b->first + r, step->t);
+        for (int64_t v = 0; v < width; v += VL) {
+            int64_t left = least(VL, width - v);
+            T *to = gates ? gates + v : NULL, *state = cells ? cells + v : NULL;
+            if (active)
+                cell(mode, left, sums + v, b->m * NR, b->bias + j + v, hp, at + v, next + v, c + v,
+                     y + v, to, h, state);
+            else
+                ended(mode, left, at + v, next + v, y + v, to, h, state);
+        }
     }
 }
 
@@ -91,12 +95,10 @@ static void cells(const forward_block *b, const forward_step *step, int64_t j, c
     int64_t width = least(NR, b->run->args->h - j);
 #define CELLS(mode)                                                                                \
     case mode:                                                                                     \
-        for (int64_t v = 0; v < width; v += VL) {                                                  \
-            if (width - v >= VL)                                                                   \
-                vector_as(mode, b, step, j + v, VL, sums + v);                                     \
-            else                                                                                   \
-                vector_as(mode, b, step, j + v, width - v, sums + v);                              \
-        }                                                                                          \
+        if (width == NR)                                                                           \
+            units_as(mode, b, step, j, NR, sums);                                                  \
+        else                                                                                       \
+            units_as(mode, b, step, j, width, sums);                                               \
         break;
     switch (b->run->args->mode) {
         CELLS(FNN_RNN_TANH)

@@ -2,6 +2,7 @@
  * into those of the gates' sums. The gradients of weights are summed on the way (rnn_weight.h) or,
  * as those of inputs, products of these afterwards; see rnn.h. */
 #include "gemm_pack.h"
+#include "rnn_grad.h"
 #include "rnn_weight.h"
 
 enum { MOST_TASKS = 8 }; /* of a direction that sums gradients of weights */
@@ -47,96 +48,68 @@ static void pack_task(void *ctx, int64_t task) {
 
 /* --- cells ----------------------------------------------------------------------------------- */
 
-/* What one vector of one sample reads; `before` is NULL at a sample's first step without h0, c0. */
-typedef struct {
-    const T *dy, *gates, *cells, *y, *y_before, *cells_before;
-} saved_cell;
-
-FNN_INLINE V load_or_zero(const T *p, int64_t n) { return p ? v_load_upto(p, n) : (V){0}; }
-
-/* Gradients of the slots' sums in d; dh becomes what passes beside the recurrent product. */
-FNN_INLINE void cell_grad(int mode, int64_t left, saved_cell s, int64_t gap, T *dh, T *dc, V *d) {
-    V dout = v_load(dh) + load_or_zero(s.dy, left), beside = {0};
-    if (mode == FNN_LSTM) {
-        V i = v_load_upto(s.gates, left), f = v_load_upto(s.gates + gap, left);
-        V g = v_load_upto(s.gates + 2 * gap, left), o = v_load_upto(s.gates + 3 * gap, left);
-        V out = gate_tanh(v_load_upto(s.cells, left));
-        V dstate = v_load(dc) + dout * o * (1 - out * out);
-        d[0] = dstate * g * (i * (1 - i));
-        d[1] = dstate * load_or_zero(s.cells_before, left) * (f * (1 - f));
-        d[2] = dstate * i * (1 - g * g);
-        d[3] = dout * out * (o * (1 - o));
-        v_store(dc, dstate * f);
-    } else if (mode == FNN_GRU) {
-        V r = v_load_upto(s.gates, left), z = v_load_upto(s.gates + gap, left);
-        V n = v_load_upto(s.gates + 2 * gap, left), half = v_load_upto(s.gates + 3 * gap, left);
-        d[1] = dout * (load_or_zero(s.y_before, left) - n) * (z * (1 - z));
-        d[2] = dout * (1 - z) * (1 - n * n);
-        d[0] = d[2] * half * (r * (1 - r));
-        d[3] = d[2] * r;
-        beside = dout * z;
-    } else {
-        V y = v_load_upto(s.y, left);
-        d[0] = mode == FNN_RNN_TANH ? dout * (1 - y * y) : v_select(y > 0, dout, (V){0});
-    }
-    v_store(dh, beside);
-}
-
-FNN_INLINE const T *at(const T *base, int64_t offset) { return base ? base + offset : NULL; }
-
-FNN_INLINE void vector_as(int mode, const backward_block *b, const backward_step *step, int64_t j,
-                          int64_t left) {
+FNN_INLINE saved_row row_at(const backward_block *b, const backward_step *step, int64_t r) {
     const backward_run *run = b->run;
     const fnn_rnn_bwd_args *a = run->args;
+    int64_t h = a->h, row = run->slots * h, y_row = run->cut.directions * h;
+    int64_t sample = b->first + r, state = (b->direction * a->n + sample) * h;
+    int first = step->before < 0 || !is_active(a->lengths, sample, step->before);
+    return (saved_row){
+        .active = is_active(a->lengths, sample, step->t),
+        .first = first,
+        .dy = at(step->dy, r * a->dy_ns),
+        .gates = step->gates + r * row,
+        .cells = step->cells + r * h,
+        .y = step->y + r * y_row,
+        .y_before = first ? at(a->h0, state) : step->y_before + r * y_row,
+        .cells_before = first ? at(a->c0, state) : step->cells_before + r * h,
+    };
+}
+
+/* `left` units of row r from j on, of the chunk at `chunk`. */
+FNN_INLINE void units_as(int mode, const backward_block *b, const saved_row *s, int64_t r,
+                         int64_t j, int64_t left, T *dgates, T *dfirst, T *panel) {
+    const backward_run *run = b->run;
     int slots = (int)slots_of(mode);
-    int64_t h = a->h, row = slots * h, y_row = run->cut.directions * h;
-    V sums[MOST_SLOTS] = {{0}};
-    for (int64_t r = 0; r < b->m; r++) {
-        int64_t sample = b->first + r, state = (b->direction * a->n + sample) * h + j;
-        T *dgates = step->dgates + r * row + j;
-        const T *x = NULL, *before = NULL; /* of the weights' gradients */
-        V d[MOST_SLOTS] = {{0}};
-        if (is_active(a->lengths, sample, step->t)) {
-            int first = step->before < 0 || !is_active(a->lengths, sample, step->before);
-            saved_cell s = {
-                .dy = at(step->dy, r * a->dy_ns + j),
-                .gates = step->gates + r * row + j,
-                .cells = step->cells + r * h + j,
-                .y = step->y + r * y_row + j,
-                .y_before = first ? at(a->h0, state) : step->y_before + r * y_row + j,
-                .cells_before = first ? at(a->c0, state) : step->cells_before + r * h + j,
-            };
-            x = step->x + r * a->x_ns, before = at(s.y_before, -j);
-            cell_grad(mode, left, s, h, b->dh + r * run->hp + j, b->dc + r * run->hp + j, d);
-            if (first && a->dfirst)
-                for (int q = 0; q < slots; q++)
-                    v_store_upto((T *)a->dfirst + (state - j) * slots + q * h + j, d[q], left);
-        }
-        if (b->weights) {
-            if (j == 0) collect_input(b->weights, r, x, before);
-            for (int q = 0; q < slots; q++) v_store(collected(b->weights, q, j, r), d[q]);
-        }
-        for (int q = 0; q < slots; q++) {
-            v_store_upto(dgates + q * h, d[q], left);
-            sums[q] += d[q];
-        }
-    }
+    int64_t h = run->args->h, hp = run->hp;
+    V d[MOST_SLOTS] = {{0}};
+    if (s->active) cell_grad(mode, j, left, s, h, b->dh + r * hp + j, b->dc + r * hp + j, d);
+#pragma GCC unroll 4
     for (int q = 0; q < slots; q++) {
-        T *sum = b->sums + q * run->hp + j;
-        v_store(sum, v_load(sum) + sums[q]);
+        T *sum = b->sums + q * hp + j;
+        v_store(sum, v_load(sum) + d[q]);
+        v_store_upto(dgates + q * h + j, d[q], left);
+        if (dfirst) v_store_upto(dfirst + q * h + j, d[q], left);
+        if (panel) v_store(panel + q * b->weights->room * hp, d[q]);
+    }
+}
+
+/* One row; within it all streams run on: what prefetches lines of itself follows them. */
+FNN_INLINE void row_as(int mode, const backward_block *b, const backward_step *step, int64_t r) {
+    const fnn_rnn_bwd_args *a = b->run->args;
+    int64_t h = a->h, row = slots_of(mode) * h, state = b->direction * a->n + b->first + r;
+    saved_row s = row_at(b, step, r);
+    T *dgates = step->dgates + r * row;
+    T *dfirst = s.active && s.first && a->dfirst ? (T *)a->dfirst + state * row : NULL;
+    if (b->weights)
+        collect_input(b->weights, r, s.active ? step->x + r * a->x_ns : NULL,
+                      s.active ? s.y_before : NULL);
+    for (int64_t chunk = 0; chunk < h; chunk += NR) {
+        T *panel = b->weights ? collected(b->weights, chunk, r) : NULL;
+        for (int64_t v = 0; v < least(NR, h - chunk); v += VL) {
+            int64_t j = chunk + v;
+            if (h - j >= VL)
+                units_as(mode, b, &s, r, j, VL, dgates, dfirst, panel ? panel + v : NULL);
+            else
+                units_as(mode, b, &s, r, j, h - j, dgates, dfirst, panel ? panel + v : NULL);
+        }
     }
 }
 
 static void cells_grad(const backward_block *b, const backward_step *step) {
-    int64_t h = b->run->args->h;
 #define CELLS(mode)                                                                                \
     case mode:                                                                                     \
-        for (int64_t j = 0; j < h; j += VL) {                                                      \
-            if (h - j >= VL)                                                                       \
-                vector_as(mode, b, step, j, VL);                                                   \
-            else                                                                                   \
-                vector_as(mode, b, step, j, h - j);                                                \
-        }                                                                                          \
+        for (int64_t r = 0; r < b->m; r++) row_as(mode, b, step, r);                               \
         break;
     switch (b->run->args->mode) {
         CELLS(FNN_RNN_TANH)
@@ -317,23 +290,4 @@ int FNN_SYM(rnn_bwd)(const fnn_rnn_bwd_args *a) {
 int64_t FNN_SYM(rnn_bwd_size)(const fnn_rnn_bwd_args *a) {
     backward_run run;
     return backward_sizes(a, &run) * (int64_t)sizeof(T);
-}
-
-/* --- padding --------------------------------------------------------------------------------- */
-
-static void mask_task(void *ctx, int64_t t) {
-    const fnn_rnn_mask_args *a = ctx;
-    const int64_t *lengths = a->lengths;
-    T *out = (T *)a->out + t * a->n * a->c;
-    for (int64_t i = 0; i < a->n; i++, out += a->c) {
-        if (t < lengths[i])
-            memcpy(out, (const T *)a->x + t * a->x_ts + i * a->x_ns, (size_t)a->c * sizeof(T));
-        else
-            memset(out, 0, (size_t)a->c * sizeof(T));
-    }
-}
-
-int FNN_SYM(rnn_mask)(const fnn_rnn_mask_args *a) {
-    fnn_parallel(a->steps, (double)a->steps * a->n * a->c * 0.1, mask_task, (void *)a);
-    return FNN_OK;
 }
