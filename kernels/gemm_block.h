@@ -97,16 +97,13 @@ FNN_INLINE void tile_row(int64_t height, matrix a, const panels *b, const output
     }
 }
 
-/* The height of the next tile: none is much lower than the others. */
-FNN_INLINE int64_t next_height(int64_t rows) { return ceil_div(rows, ceil_div(rows, MR)); }
-
 /* Rows of a for tiles, one after another, some columns at a time: memory that holds rows side by
  * side is read in long runs. */
 static void pack_tiles(T *packed, matrix a, int64_t m, int64_t k) {
     for (int64_t p = 0; p < k; p += PACK_DEPTH) {
         int64_t depth = least(k - p, PACK_DEPTH);
         for (int64_t i = 0, height; i < m; i += height) {
-            height = next_height(m - i);
+            height = tile_height(m - i);
             pack(packed + i * k + p * height, height, height, depth, a.at + i * a.rs + p * a.cs,
                  a.rs, a.cs);
         }
@@ -116,7 +113,7 @@ static void pack_tiles(T *packed, matrix a, int64_t m, int64_t k) {
 /* Rows of a that are packed at a time: a tile, which stays in the L1 cache, or many if they lie
  * side by side. */
 FNN_INLINE int64_t rows_packed(matrix a, int64_t m) {
-    return a.rs == 1 ? least(m, GROUP) : next_height(m);
+    return a.rs == 1 ? least(m, GROUP) : tile_height(m);
 }
 
 /* m rows of a against all panels; `packed`: room for rows_packed, or null to read a in place. */
@@ -126,7 +123,7 @@ static void tile_rows(matrix a, int64_t m, T *packed, const panels *b, const out
         rows = rows_packed(a, m - i);
         if (packed) pack_tiles(packed, a, rows, b->k);
         for (int64_t r = 0, height; r < rows; r += height) {
-            height = next_height(rows - r);
+            height = tile_height(rows - r);
             matrix tile = {a.at + r * a.rs, a.rs, a.cs};
             if (packed) tile = (matrix){packed + r * b->k, 1, height};
             tile_row(height, tile, b, o, i + r, col);

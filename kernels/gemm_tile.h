@@ -92,10 +92,10 @@ FOR_HEIGHTS(TILES)
 /* tiles[mr - 1][nv - 1] */
 static const tile_fn tiles[MR][NV] = {FOR_HEIGHTS(TILE_ENTRY)};
 
-/* Rows of each tile, so that all have about as many. */
+/* Rows of the next tile of m: all have about as many. */
 FNN_INLINE int64_t tile_height(int64_t m) {
     int64_t count = (m + MR - 1) / MR;
-    return count > 1 ? (m + count - 1) / count : MR;
+    return count > 1 ? (m + count - 1) / count : m;
 }
 
 #endif
