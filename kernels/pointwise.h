@@ -9,9 +9,6 @@
 #include "erf.h"
 #include "functions.h"
 
-/* x between low and high. */
-FNN_INLINE V v_clamp(V x, T low, T high) { return v_at_most(v_at_least(x, low), high); }
-
 /* max(x, 0) + log(1 + exp(-|x|)). */
 FNN_INLINE V v_softplus(V x) { return v_relu(x) + v_log1p(v_exp(-v_abs(x))); }
 

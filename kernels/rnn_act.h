@@ -30,7 +30,7 @@ FNN_INLINE void gate_functions(int sigmoids, int n, V *x) {
 #pragma GCC unroll 4
     for (int i = 0; i < m; i++) {
         T limit = i < sigmoids ? SIGMOID_END : TANH_END;
-        V within = v_at_most(v_at_least(x[i], -limit), limit);
+        V within = v_clamp(x[i], -limit, limit);
         V z = i < sigmoids ? -within : 2 * within;
         V shifted = z * FNN_LOG2E + rounder;
         r[i] = z - (shifted - rounder) * log2;

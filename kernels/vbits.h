@@ -44,6 +44,8 @@ FNN_INLINE V v_at_most(V x, T high) {
 #endif
 }
 
+FNN_INLINE V v_clamp(V x, T low, T high) { return v_at_most(v_at_least(x, low), high); }
+
 /* 1 / x for normal x and 1 / x, to 14 bits or better, and within an ULP or two: a division of 16
  * lanes takes as long as 32 multiply-adds, an estimate and a Newton step a tenth of that. */
 FNN_INLINE V v_reciprocal_estimate(V x) {

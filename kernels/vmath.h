@@ -85,14 +85,11 @@ FNN_INLINE V v_exp_join(fnn_exp_parts p) {
 #endif
 }
 
-FNN_INLINE V v_exp(V x) {
-    return v_exp_join(v_exp_reduce(v_at_most(v_at_least(x, FNN_EXP_MIN), FNN_EXP_MAX)));
-}
+FNN_INLINE V v_exp(V x) { return v_exp_join(v_exp_reduce(v_clamp(x, FNN_EXP_MIN, FNN_EXP_MAX))); }
 
 /* exp(x) - 1, to full relative accuracy near 0. */
 FNN_INLINE V v_expm1(V x) {
-    V z = v_at_least(x, (T)-2 * MANTISSA_BITS); /* the result is -1 from there down */
-    z = v_at_most(z, FNN_EXP_MAX);
+    V z = v_clamp(x, (T)-2 * MANTISSA_BITS, FNN_EXP_MAX); /* -1 from the lower bound down */
     fnn_exp_parts p = v_exp_reduce(z);
     V y = p.r * p.r * v_exp_series(p.r) + p.tail + p.r;
     V half = (V)((p.bits + (EXP_BIAS - 1)) << MANTISSA_BITS); /* 2^(n-1), finite where 2^n is not */
