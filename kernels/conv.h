@@ -12,7 +12,7 @@
 /* Rough work of one core, for the cutting of tasks: FLOP per nanosecond, and a task's least cost.
  */
 #define CONV_FLOP_PER_NS (VL * 8.0)
-#define CONV_TASK_NS 20000.0
+#define CONV_TASK_NS 8000.0
 enum { CONV_TASKS = 16 }; /* enough tasks to balance a large convolution */
 
 /* A multiple of 64 bytes, so that blocks laid one after another in scratch stay aligned. */

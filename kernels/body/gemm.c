@@ -20,6 +20,7 @@ enum {
     BALANCED = 8,     /* blocks, if they can be had at no cost, */
     FEW = 4,          /* and at any */
     USES = 320,       /* rows or columns that make up for what a block packs or fetches */
+    READING = 16,     /* rows whose arithmetic takes as long as the reading of b */
 };
 
 static const double NS_PER_STEP = 1.0 / (VL * 4); /* a multiply-add's cost, for the pool */
@@ -101,11 +102,22 @@ FNN_INLINE int is_costly(int packs, int64_t size) {
     return packs || size * (int64_t)sizeof(T) > CACHED;
 }
 
+/* Multiply-adds, or what the reading of b takes as long as. */
+FNN_INLINE double work_size(const fnn_gemm_args *g) {
+    return (double)g->batch * most(g->m, READING) * g->n * g->k;
+}
+
+/* Whether k is cut, as c has too few rows and columns for it. */
+FNN_INLINE int sums_are_long(const fnn_gemm_args *g) {
+    int64_t columns = g->m <= DOT_ROWS ? FEW * NR - 1 : 128 * 128 / g->m;
+    return g->batch == 1 && g->n <= columns && g->k >= 8 * (g->m + g->n) && g->k > 4 * KC;
+}
+
 /* Cuts c, the longer side of a block first, into enough blocks for balance. */
 static void cut_rows_and_columns(const fnn_gemm_args *g, cut *t) {
     int costly_b = is_costly(packs_b(batch_b(g, 0), g->m), g->k * g->n);
     int costly_a = is_costly(packs_a(batch_a(g, 0), g->n), g->m * g->k);
-    double size = (double)g->batch * g->m * g->n * g->k;
+    double size = work_size(g);
     int64_t rows = ceil_div(g->m, BLOCK_ROWS), cols = ceil_div(g->n, BLOCK_COLS);
     for (;;) {
         int64_t count = rows * cols * g->batch;
@@ -125,8 +137,8 @@ static void cut_rows_and_columns(const fnn_gemm_args *g, cut *t) {
 
 static void cut_blocks(const fnn_gemm_args *g, cut *t) {
     *t = (cut){.g = g, .rows = g->m, .cols = g->n, .depth = g->k, .k_tasks = 1};
-    double tasks = (double)g->m * (double)g->n * (double)g->k / TASK;
-    if (g->batch == 1 && g->m * g->n <= 128 * 128 && g->k >= 8 * (g->m + g->n) && g->k > 4 * KC)
+    double tasks = work_size(g) / TASK;
+    if (sums_are_long(g))
         t->depth =
             round_up(ceil_div(g->k, least(least((int64_t)tasks + 1, 32), g->k / KC)), 4 * VL);
     else if (g->batch < MAX_TASKS)
@@ -139,7 +151,7 @@ static void cut_blocks(const fnn_gemm_args *g, cut *t) {
 static int blocks(const fnn_gemm_args *g) {
     cut t;
     cut_blocks(g, &t);
-    double cost = (double)g->batch * g->m * g->n * (g->k + 4) * NS_PER_STEP;
+    double cost = (work_size(g) + 4.0 * (double)g->batch * g->m * g->n) * NS_PER_STEP;
     fnn_parallel(t.row_tasks * t.col_tasks * t.k_tasks * g->batch, cost, block_task, &t);
     if (atomic_load(&t.failed)) return FNN_NO_MEMORY;
     if (t.k_tasks > 1) add_parts(&t);
