@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from fastnn._core import Memory
+from fastnn.arithmetic import Arithmetic, operations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,11 +91,10 @@ class Seed(Storage):
         super().__init__(np.ones((), dtype))
 
 
-class Value:
+class Value(Arithmetic):
     """A symbolic array: output `index` of `node`, with a shape and a dtype but no numbers."""
 
     __slots__ = ("dtype", "index", "node", "shape")
-    __array_ufunc__ = None  # so that array + value comes to value.__radd__
 
     def __init__(self, node: Node, index: int, shape: Shape, dtype: np.dtype[Any]) -> None:
         self.node, self.index, self.shape, self.dtype = node, index, shape, dtype
@@ -106,10 +106,6 @@ class Value:
     @property
     def size(self) -> int:
         return math.prod(self.shape)
-
-    @property
-    def T(self) -> Any:
-        return _ops().transpose(self)
 
     def __repr__(self) -> str:
         return f"Value({self.node.op.name}, shape={self.shape}, dtype={self.dtype})"
@@ -127,76 +123,32 @@ class Value:
             raise TypeError("a 0-d value has no length")
         return self.shape[0]
 
-    def __getitem__(self, key: Any) -> Any:
-        return _ops().getitem(self, key)
-
     def __iter__(self) -> Iterator[Value]:
         raise TypeError(f"a symbolic value cannot be iterated over, at {caller()}")
 
     def __array__(self, *args: Any, **kwargs: Any) -> Array:
         raise TypeError(f"a symbolic value is not an array: use fastnn.ops, at {caller()}")
 
-    def __add__(self, other: Any) -> Any:
-        return _ops().add(self, other)
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Any) -> Any:
-        return _ops().sub(self, other)
-
-    def __rsub__(self, other: Any) -> Any:
-        return _ops().sub(other, self)
-
-    def __mul__(self, other: Any) -> Any:
-        return _ops().mul(self, other)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Any) -> Any:
-        return _ops().div(self, other)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return _ops().div(other, self)
-
-    def __pow__(self, other: Any) -> Any:
-        return _ops().pow(self, other)
-
-    def __matmul__(self, other: Any) -> Any:
-        return _ops().matmul(self, other)
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return _ops().matmul(other, self)
-
     def __gt__(self, other: Any) -> Any:
-        return _ops().greater(self, other)
+        return operations().greater(self, other)
 
     def __lt__(self, other: Any) -> Any:
-        return _ops().less(self, other)
+        return operations().less(self, other)
 
     def __ge__(self, other: Any) -> Any:
-        return _ops().greater_equal(self, other)
+        return operations().greater_equal(self, other)
 
     def __le__(self, other: Any) -> Any:
-        return _ops().less_equal(self, other)
+        return operations().less_equal(self, other)
 
     def __eq__(self, other: Any) -> Any:
         """Elementwise; use `is` for the same value."""
-        return _ops().equal(self, other) if _is_numeric(other) else NotImplemented
+        return operations().equal(self, other) if _is_numeric(other) else NotImplemented
 
     def __ne__(self, other: Any) -> Any:
-        return _ops().not_equal(self, other) if _is_numeric(other) else NotImplemented
+        return operations().not_equal(self, other) if _is_numeric(other) else NotImplemented
 
     __hash__ = object.__hash__
-
-    def __neg__(self) -> Any:
-        return _ops().neg(self)
-
-    def __getattr__(self, name: str) -> Callable[..., Value]:
-        """x.sum(), x.relu(), x.reshape(...): any function of fastnn.ops as a method."""
-        function = None if name.startswith("_") else getattr(_ops(), name, None)
-        if not callable(function):
-            raise AttributeError(f"a symbolic value has no attribute {name!r}, nor fastnn.ops one")
-        return lambda *args, **kwargs: function(self, *args, **kwargs)
 
 
 class Node:
@@ -313,11 +265,16 @@ def _evaluator() -> Callable[[Op, tuple[Any, ...]], Any]:
 
 
 def apply(op: Op, *inputs: Any) -> Any:
-    """Record `op` if an input is symbolic, else compute it; one output comes bare, more as a tuple."""
+    """Record `op` if an input is symbolic, else compute it; one output comes bare, more as a tuple.
+
+    A storage is symbolic while a model is being traced, and an array otherwise.
+    """
+    if _trace.active:
+        inputs = tuple(storage_value(x) if isinstance(x, Storage) else x for x in inputs)
     if any(isinstance(x, Value) for x in inputs):
         outputs = record(op, *inputs).outputs
         return outputs[0] if len(outputs) == 1 else outputs
-    return _evaluator()(op, inputs)
+    return _evaluator()(op, tuple(x.array if isinstance(x, Storage) else x for x in inputs))
 
 
 def record(op: Op, *inputs: Any) -> Node:
@@ -390,9 +347,3 @@ def topological(outputs: Iterable[Value]) -> list[Node]:
 def _is_numeric(x: Any) -> bool:
     """True for what a value can be compared with."""
     return isinstance(x, (Value, Storage, np.ndarray, np.generic, int, float))
-
-
-def _ops() -> Any:
-    import fastnn.ops
-
-    return fastnn.ops

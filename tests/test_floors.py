@@ -14,7 +14,7 @@ import fastnn
 ROOT = Path(fastnn.__file__).parent
 FLOORS = [
     {"_core"},
-    {"graph", "layout", "autodiff", "ops"},
+    {"arithmetic", "graph", "layout", "autodiff", "ops"},
     {"plan"},
     {"nn", "optim", "data"},
     {"train", "interop", "models", "perceptron", "explain", "plot"},

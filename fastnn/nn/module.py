@@ -9,13 +9,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fastnn.arithmetic import Arithmetic
 from fastnn.graph import Array, Storage, Value, changed, storage_value, update
 
 M = TypeVar("M", bound="Module")
 
 
-class Parameter(Storage):
+class Parameter(Arithmetic, Storage):
     """A trainable array of a Module. `.data` reads and writes it; requires_grad=False freezes it.
+
+    In a forward it takes part in arithmetic like its other values.
 
     order: how it lies in memory, see Storage. sparse: its gradient is kept as the rows that
     ops.embedding looked up, and optimizers move no others.

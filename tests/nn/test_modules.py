@@ -266,3 +266,26 @@ def test_flatten_merges_the_dimensions_from_start_to_end(dims, shape):
 def test_flatten_names_wrong_dimensions(dims, words):
     with pytest.raises(ValueError, match=words):
         nn.Flatten(*dims)(np.zeros((2, 3, 4), np.float32))
+
+
+class Gate(nn.Module):
+    """x * exp(-2 scale) + scale @ scale: parameters among themselves, then with values."""
+
+    def __init__(self) -> None:
+        self.scale = nn.Parameter(np.array([0.5, -1.0, 2.0]))
+
+    def forward(self, x: Any) -> Any:
+        return x * (-self.scale * 2).exp() + ops.sum(self.scale * self.scale)
+
+
+def test_parameters_take_part_in_arithmetic() -> None:
+    model, x = Gate(), np.arange(6.0).reshape(2, 3)
+    s = np.array([0.5, -1.0, 2.0])
+    want = x * np.exp(-2 * s) + s @ s
+    np.testing.assert_allclose(model(x), want, rtol=1e-14)
+    np.testing.assert_allclose(2.0 * model.scale - s, s)
+    np.testing.assert_allclose(ops.exp(model.scale), np.exp(s), rtol=1e-14)
+    model.scale.data = s = s / 2
+    np.testing.assert_allclose(model(x), x * np.exp(-2 * s) + s @ s, rtol=1e-14)
+    with pytest.raises(AttributeError, match="Parameter has no attribute 'grad'"):
+        _ = model.scale.grad
