@@ -20,7 +20,7 @@ from fastnn.ops.conv import Conv2d, Conv2dGradData
 from fastnn.ops.epilogue import ACTS
 from fastnn.ops.matmul import MatMul
 from fastnn.ops.norm import BatchNormApply, BatchNormGrad, BatchNormTrain
-from fastnn.ops.op import Op
+from fastnn.ops.op import Op, StorageLeaf
 from fastnn.ops.pool import Pool, PoolGrad
 from fastnn.ops.shape import reshape
 
@@ -176,7 +176,7 @@ def masked(node: Node, uses: Uses) -> Match | None:
 
 
 def folded(node: Node, uses: Uses) -> Match | None:
-    """Rule 5, where there are more activations to pass over than weights to scale at each run."""
+    """Rule 5, where weights are scaled once, or at each run but are fewer than the activations."""
     if not isinstance(node.op, BatchNormApply) or node.op.act or _has(node, 5):
         return None
     producer = _single(node.inputs[0], uses, Conv2d)
@@ -186,7 +186,7 @@ def folded(node: Node, uses: Uses) -> Match | None:
         (*n.inputs, None, None, None)[:count] for n, count in ((producer, 3), (node, 5))
     )
     assert w is not None and mean is not None and var is not None
-    if node.outputs[0].size <= w.size:
+    if not isinstance(w.node.op, StorageLeaf) and node.outputs[0].size <= w.size:
         return None
     scale: Value = ew.reciprocal(ew.sqrt(ew.add(var, node.op.eps)))
     scale = scale if gamma is None else ew.mul(scale, gamma)
