@@ -6,8 +6,8 @@
 #ifndef FNN_POINTWISE_H
 #define FNN_POINTWISE_H
 
-#include "erf.h"
 #include "functions.h"
+#include "gelu.h"
 
 /* max(x, 0) + log(1 + exp(-|x|)). */
 FNN_INLINE V v_softplus(V x) { return v_relu(x) + v_log1p(v_exp(-v_abs(x))); }
@@ -69,7 +69,7 @@ FNN_INLINE V pointwise(int op, V x, T a, T b) {
     case FNN_ELU:
         return b * v_select(x > 0, x, a * v_expm1(x));
     case FNN_GELU:
-        return x * v_normal(x).below;
+        return v_gelu(x);
     case FNN_GELU_TANH:
         return x * v_sigmoid(v_gelu_argument(x));
     case FNN_SILU:
@@ -106,10 +106,8 @@ FNN_INLINE V pointwise_slope(int op, V x, T a, T b) {
         return v_select(x > 0, one, v_set1(a));
     case FNN_ELU:
         return v_select(x > 0, v_set1(b), a * b * v_exp(x));
-    case FNN_GELU: {
-        fnn_normal n = v_normal(x);
-        return n.below + x * n.density;
-    }
+    case FNN_GELU:
+        return v_gelu_slope(x);
     case FNN_GELU_TANH: {
         V s = v_sigmoid(v_gelu_argument(x)), z = v_clamp(x, -10, 10);
         return s +

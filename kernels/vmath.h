@@ -137,7 +137,7 @@ FNN_INLINE V v_log1p(V x) {
  * lost to rounding enters in first order, with 1 / sum taken as 1.5 - sum / 2, which is near
  * enough. */
 FNN_INLINE V v_tanh(V x) {
-#if defined(FNN_TANH_PIECES)
+#if defined(FNN_PIECES)
     return tanh_by_pieces(x);
 #else
     V z = v_at_least(v_abs(x) * (T)-2, (T)-2 * MANTISSA_BITS); /* tanh is 1 from there on */
