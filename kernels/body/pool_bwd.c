@@ -12,6 +12,7 @@ typedef struct {
     int64_t rows, rows_per_task; /* input rows of the whole batch */
     int disjoint;                /* no two windows share a cell, cells of a window are neighbours */
     int quarters;                /* windows of 2x2 side by side, all inside */
+    int corners;                 /* windows of 3x3 two cells apart: neighbours share an edge */
 } bwd_job;
 
 /* One row of dx; offsets into dy, idx and saved count from the sample's first output. */
@@ -60,6 +61,43 @@ FNN_INLINE void gather_row(const bwd_job *job, const bwd_row *row) {
                 }
             }
             pool_store(row->dx + ix * c + from, sum, lanes);
+        }
+    }
+}
+
+/* A window's gradient and choice. */
+typedef struct {
+    V g;
+    VI idx;
+} chosen;
+
+FNN_INLINE V add_chosen(V sum, const chosen *w, VI here) {
+    return sum + v_select(w->idx == here, w->g, (V){0});
+}
+
+/* The usual case of gather_row, `rows` rows of windows over this row: every second cell along it
+ * belongs to two windows, of which the left one is still in registers. A pixel has whole vectors.
+ */
+FNN_INLINE void gather_corners(const bwd_job *job, const bwd_row *row, int rows) {
+    const int64_t c = job->a->c, iw = job->a->iw, ow = job->a->ow, pad = job->w.pad;
+    for (int64_t ch = 0; ch < c; ch += VL) {
+        const int64_t from = least(ch, c - VL);
+        chosen left[2] = {{{0}, pool_position(-1)}, {{0}, pool_position(-1)}};
+        VI here = pool_position(row->iy * iw - pad);
+        T *dx = row->dx + from - pad * c;
+        for (int64_t o = 0; 2 * o - pad < iw; o++, here += 2, dx += 2 * c) {
+            V shared = {0}, own = {0};
+#pragma GCC unroll 2
+            for (int r = 0; r < rows; r++) {
+                int64_t at = ((row->oy.lo + r) * ow + o) * c + from;
+                chosen w = {{0}, pool_position(-1)};
+                if (o < ow) w = (chosen){load_grad(row, at, VL), pool_load_idx(row->idx + at, VL)};
+                shared = add_chosen(add_chosen(shared, &left[r], here), &w, here);
+                own = add_chosen(own, &w, here + 1);
+                left[r] = w;
+            }
+            if (2 * o >= pad) v_store(dx, shared);
+            if (2 * o + 1 - pad < iw) v_store(dx + c, own);
         }
     }
 }
@@ -175,6 +213,10 @@ FNN_INLINE void bwd_rows(const bwd_job *shared, int64_t from, int64_t to, int av
             spread_row(job, &row, average);
         else if (average)
             gather_average_row(job, &row);
+        else if (job->corners && row.oy.hi == row.oy.lo)
+            gather_corners(job, &row, 1);
+        else if (job->corners && row.oy.hi == row.oy.lo + 1)
+            gather_corners(job, &row, 2);
         else
             gather_row(job, &row);
         if (++iy == a->ih) iy = 0, sample++, oy = (pool_range){0, -1};
@@ -201,14 +243,21 @@ static int is_halved(const pool_axis *a) {
            2 * a->out <= a->in;
 }
 
+static int is_overlapped(const pool_axis *a) {
+    return !a->adaptive && a->kernel == 3 && a->stride == 2 && a->pad <= 1 && a->dilation == 1;
+}
+
 int FNN_SYM(pool_bwd)(const fnn_pool_bwd_args *a) {
     bwd_job job = {.a = a, .h = POOL_AXIS_H(a), .w = POOL_AXIS_W(a), .rows = a->n * a->ih};
     job.disjoint = is_disjoint(&job.h) && is_disjoint(&job.w);
     job.quarters = is_halved(&job.h) && is_halved(&job.w);
+    job.corners = is_overlapped(&job.h) && is_overlapped(&job.w) && a->c >= VL;
     int64_t bytes = (a->n * a->c * (a->ih * a->iw + 2 * a->oh * a->ow)) * (int64_t)sizeof(T);
     job.rows_per_task = pool_rows_per_task(job.rows, bytes);
     int64_t tasks = (job.rows + job.rows_per_task - 1) / job.rows_per_task;
-    double ns = fnn_moving_ns((double)bytes) * (job.quarters ? 1.5 : job.disjoint ? 3 : 8);
+    double ns = fnn_moving_ns((double)bytes) * (job.quarters || job.corners ? 1.5
+                                                : job.disjoint              ? 3
+                                                                            : 8);
     fnn_parallel(tasks, ns, bwd_task, &job);
     return FNN_OK;
 }
