@@ -46,6 +46,48 @@ FNN_INLINE V v_at_most(V x, T high) {
 
 FNN_INLINE V v_clamp(V x, T low, T high) { return v_at_most(v_at_least(x, low), high); }
 
+/* The larger and the smaller number in one instruction of x86; b where either is NaN. */
+FNN_INLINE V v_larger(V a, V b) {
+#if defined(FNN_X86)
+    return FNN_X86(max)(a, b);
+#else
+    return v_select(a > b, a, b);
+#endif
+}
+FNN_INLINE V v_smaller(V a, V b) {
+#if defined(FNN_X86)
+    return FNN_X86(min)(a, b);
+#else
+    return v_select(a < b, a, b);
+#endif
+}
+
+/* a > b ? x : y: with AVX-512 a blend, which GCC makes two operations of. */
+FNN_INLINE VI v_select_greater(V a, V b, VI x, VI y) {
+#if defined(__AVX512F__) && FNN_BITS == 32
+    __mmask16 greater = _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ);
+    return (VI)_mm512_mask_mov_epi32((__m512i)y, greater, (__m512i)x);
+#else
+    return (VI)v_select(a > b, (V)x, (V)y);
+#endif
+}
+
+/* Is any lane of a or b NaN? */
+FNN_INLINE int v_any_nan(V a, V b) {
+#if defined(__AVX512F__)
+    return FNN_CAT3(_mm512_cmp, FNN_X86_TYPE, mask)(a, b, _CMP_UNORD_Q) != 0;
+#elif defined(__AVX2__)
+    return FNN_X86(movemask)(FNN_X86(cmp)(a, b, _CMP_UNORD_Q)) != 0;
+#elif defined(FNN_X86)
+    return FNN_X86(movemask)(FNN_X86(cmpunord)(a, b)) != 0;
+#else
+    VI nan = (a != a) | (b != b);
+    TI any = 0;
+    for (int i = 0; i < VL; i++) any |= nan[i];
+    return any != 0;
+#endif
+}
+
 /* 1 / x for normal x and 1 / x, to 14 bits or better, and within an ULP or two: a division of 16
  * lanes takes as long as 32 multiply-adds, an estimate and a Newton step a tenth of that. */
 FNN_INLINE V v_reciprocal_estimate(V x) {
