@@ -4,6 +4,7 @@
 #ifndef FNN_ROWS_H
 #define FNN_ROWS_H
 
+#include "lanes.h"
 #include "transpose.h"
 #include "vmath.h"
 
@@ -38,9 +39,13 @@ FNN_INLINE void store_columns(T *y, const V *t, int64_t rows, int64_t c) {
     }
 }
 
+/* exp(x) for x <= 0. */
+FNN_INLINE V exp_below(V x) { return v_exp_join(v_exp_reduce(v_at_least(x, FNN_EXP_MIN))); }
+
+/* The largest that is a number: NaN has its effect in the sum of exp. */
 FNN_INLINE V columns_max(const V *t, int64_t c) {
     V m = v_set1((T)-__builtin_inf());
-    for (int64_t j = 0; j < c; j++) m = v_max(m, t[j]);
+    for (int64_t j = 0; j < c; j++) m = v_larger(t[j], m);
     return m;
 }
 
@@ -48,7 +53,7 @@ FNN_INLINE V columns_max(const V *t, int64_t c) {
 FNN_INLINE V columns_exp(V *t, int64_t c, V m) {
     V sum = {0};
     for (int64_t j = 0; j < c; j++) {
-        t[j] = v_exp(t[j] - m);
+        t[j] = exp_below(t[j] - m);
         sum += t[j];
     }
     return sum;
@@ -56,14 +61,27 @@ FNN_INLINE V columns_exp(V *t, int64_t c, V m) {
 
 /* --- one long row --------------------------------------------------------------------------- */
 
+FNN_INLINE T largest_lane(V v) {
+#if defined(__AVX512F__)
+    return FNN_X86(reduce_max)(v);
+#else
+    T most = v[0];
+    for (int k = 1; k < VL; k++) most = v[k] > most ? v[k] : most;
+    return most;
+#endif
+}
+
+/* As columns_max; c >= VL. */
 static inline T row_max(const T *x, int64_t c) {
-    V m = v_set1(x[0]);
+    V m[4];
+    for (int k = 0; k < 4; k++) m[k] = v_set1((T)-__builtin_inf());
     int64_t j = 0;
-    for (; j + VL <= c; j += VL) m = v_max(m, v_load(x + j));
-    T best = m[0];
-    for (int k = 1; k < VL; k++) best = m[k] > best || m[k] != m[k] ? m[k] : best;
-    for (; j < c; j++) best = x[j] > best || x[j] != x[j] ? x[j] : best;
-    return best;
+    for (; j + 4 * VL <= c; j += 4 * VL)
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) m[k] = v_larger(v_load(x + j + k * VL), m[k]);
+    for (; j + VL <= c; j += VL) m[0] = v_larger(v_load(x + j), m[0]);
+    m[1] = v_larger(v_load(x + c - VL), m[1]);
+    return largest_lane(v_larger(v_larger(m[0], m[1]), v_larger(m[2], m[3])));
 }
 
 /* The sum of exp(x - m), which y (null ok, may be x) receives. Summed in blocks. */
@@ -71,21 +89,19 @@ static inline T row_exp(const T *x, T *y, int64_t c, T m) {
     T total = 0;
     V shift = v_set1(m);
     for (int64_t from = 0; from < c; from += FNN_ROWS_BLOCK) {
-        int64_t to = from + FNN_ROWS_BLOCK < c ? from + FNN_ROWS_BLOCK : c, j = from;
+        int64_t to = least(from + FNN_ROWS_BLOCK, c), j = from;
         V sum = {0};
         for (; j + VL <= to; j += VL) {
-            V e = v_exp(v_load(x + j) - shift);
+            V e = exp_below(v_load(x + j) - shift);
             if (y) v_store(y + j, e);
             sum += e;
         }
-        total += v_sum(sum);
         if (j < to) {
-            V e = v_exp(v_load_n(x + j, to - j) - shift);
-            T lanes[VL];
-            v_store(lanes, e);
-            for (int64_t k = 0; k < to - j; k++) total += lanes[k];
+            V e = exp_below(v_load_n(x + j, to - j) - shift);
             if (y) v_store_n(y + j, e, to - j);
+            sum += cut_lanes(e, to - j);
         }
+        total += v_sum(sum);
     }
     return total;
 }

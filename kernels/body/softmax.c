@@ -21,7 +21,7 @@ static void forward_block(const T *x, T *y, int64_t rows, int64_t c, int64_t log
         V sum = {0};
         for (int64_t j = 0; j < c; j++) {
             t[j] -= m;
-            sum += v_exp(t[j]);
+            sum += exp_below(t[j]);
         }
         V log_sum = v_log(sum);
         for (int64_t j = 0; j < c; j++) t[j] -= log_sum;
