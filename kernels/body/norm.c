@@ -1,6 +1,6 @@
 /* Batch norm forward.
  *
- * A block's moments come from the corrected two-pass algorithm and are merged by the formula of
+ * A block's moments come from sums around a center near its mean and are merged by the formula of
  * Chan, Golub and LeVeque ("Algorithms for computing the sample variance", 1983).
  */
 #define FNN_DEF "def/norm.def"
@@ -8,6 +8,8 @@
 
 #include "../norm.h"
 #include <math.h>
+
+enum { SAMPLE_ROWS = 8 };
 
 /* Joins n_b values of mean and sum of squared deviations (mean_b, m2_b) to n_a of them. */
 static void merge_moments(double *restrict mean, double *restrict m2, double n_a,
@@ -21,20 +23,40 @@ static void merge_moments(double *restrict mean, double *restrict m2, double n_a
     }
 }
 
-/* Joins `rows` rows of x to n rows in the slot's running moments. */
-static void add_moments(const slot *s, double n, const T *x, int64_t rows, int64_t width) {
-    rows_view v = {.x = x, .center = s->center, .stride = width};
-    sum_rows(SUM, &v, rows, width, s->center, NULL);
-    for (int64_t j = 0; j < width; j++) s->center[j] *= (T)1 / (T)rows;
-    sum_rows(DEVIATIONS, &v, rows, width, s->sum0, s->sum1);
+/* The block's moments from its sums around the center, to block0 and block1. True where a center is
+ * so far off the mean, by more than two standard deviations, that cancellation would show. */
+static int block_moments(const slot *s, int64_t rows, int64_t width) {
     const T *restrict sum = s->sum0, *restrict square = s->sum1, *restrict center = s->center;
     double *restrict mean = s->block0, *restrict m2 = s->block1, inverse = 1 / (double)rows;
+    int64_t far = 0;
     for (int64_t j = 0; j < width; j++) {
-        double off = sum[j] * inverse; /* center is not quite the mean */
+        double off = sum[j] * inverse, lost = off * sum[j];
         mean[j] = center[j] + off;
-        m2[j] = square[j] - off * sum[j];
+        m2[j] = square[j] - lost;
+        far |= lost > 4 * m2[j];
     }
-    merge_moments(s->run0, s->run1, n, mean, m2, (double)rows, width);
+    return far != 0;
+}
+
+/* Joins `rows` rows of x to n rows in the slot's running moments. One pass around the mean so far,
+ * or that of some rows; a second where that turns out to be far off. */
+static void add_moments(const slot *s, double n, const T *x, int64_t rows, int64_t width) {
+    rows_view v = {.x = x, .center = s->center, .stride = width};
+    if (n > 0) {
+        for (int64_t j = 0; j < width; j++) s->center[j] = (T)s->run0[j];
+    } else {
+        int64_t step = most(rows / SAMPLE_ROWS, 1), count = least(rows, SAMPLE_ROWS);
+        rows_view some = {.x = x, .stride = step * width};
+        sum_rows(SUM, &some, count, width, s->center, NULL);
+        for (int64_t j = 0; j < width; j++) s->center[j] *= (T)1 / (T)count;
+    }
+    sum_rows(DEVIATIONS, &v, rows, width, s->sum0, s->sum1);
+    if (block_moments(s, rows, width)) {
+        for (int64_t j = 0; j < width; j++) s->center[j] = (T)s->block0[j];
+        sum_rows(DEVIATIONS, &v, rows, width, s->sum0, s->sum1);
+        block_moments(s, rows, width);
+    }
+    merge_moments(s->run0, s->run1, n, s->block0, s->block1, (double)rows, width);
 }
 
 static void moments_task(void *ctx, int64_t task) {
