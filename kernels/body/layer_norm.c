@@ -130,48 +130,64 @@ typedef struct {
     V m, r, g_sum, gx_sum;
 } row_state;
 
-/* Elements j..j+lanes of a row: adds to its sums and, where wanted, to those over rows. */
+/* Elements j..j+lanes of some rows: adds to their sums and, where wanted, to those over rows. */
 FNN_INLINE void add_terms(const backward_job *job, const slot *s, const T *x, const T *dy,
-                          int64_t j, int64_t lanes, row_state *state) {
+                          int64_t j, int64_t lanes, int rows, row_state *state) {
     const T *gamma = job->a->gamma;
-    V g = load_lanes(dy + j, lanes);
-    V xhat = (load_lanes(x + j, lanes) - state->m) * state->r, gx = g * xhat;
-    if (job->sums) {
-        store_lanes(s->rows_gamma + j, load_lanes(s->rows_gamma + j, lanes) + gx, lanes);
-        store_lanes(s->rows_beta + j, load_lanes(s->rows_beta + j, lanes) + g, lanes);
+    const int64_t c = job->a->c;
+    V to_gamma = {0}, to_beta = {0};
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++) {
+        V g = load_lanes(dy + i * c + j, lanes);
+        V xhat = (load_lanes(x + i * c + j, lanes) - state[i].m) * state[i].r;
+        to_gamma += g * xhat, to_beta += g;
+        if (gamma) g *= load_lanes(gamma + j, lanes);
+        V gx = g * xhat;
+        if (lanes < VL) gx = cut_lanes(gx, lanes); /* NaN * 0 */
+        state[i].g_sum += g, state[i].gx_sum += gx;
     }
-    if (gamma) {
-        V scale = load_lanes(gamma + j, lanes);
-        g *= scale, gx *= scale;
-    }
-    if (lanes < VL) gx = cut_lanes(gx, lanes); /* NaN * 0 */
-    state->g_sum += g, state->gx_sum += gx;
+    if (!job->sums) return;
+    store_lanes(s->rows_gamma + j, load_lanes(s->rows_gamma + j, lanes) + to_gamma, lanes);
+    store_lanes(s->rows_beta + j, load_lanes(s->rows_beta + j, lanes) + to_beta, lanes);
 }
 
-static void backward_row(const backward_job *job, const slot *s, int64_t row) {
-    const fnn_layer_norm_bwd_args *a = job->a;
-    int64_t c = a->c;
-    const T *x = (const T *)a->x + row * c, *dy = (const T *)a->dy + row * c, *gamma = a->gamma;
-    row_state state = {.m = v_set1(a->rms ? 0 : ((const T *)a->mean)[row]),
-                       .r = v_set1(((const T *)a->rstd)[row])};
-    double g_sum = 0, gx_sum = 0;
+FNN_INLINE void store_gradient(const fnn_layer_norm_bwd_args *a, const T *x, const T *dy, T *dx,
+                               int64_t j, int64_t lanes, const row_state *state) {
+    V g = load_lanes(dy + j, lanes), xhat = (load_lanes(x + j, lanes) - state->m) * state->r;
+    if (a->gamma) g *= load_lanes((const T *)a->gamma + j, lanes);
+    store_lanes(dx + j, ((g - state->g_sum) - xhat * state->gx_sum) * state->r, lanes);
+}
+
+/* A few rows (a constant) at once: one's alone would wait for its own sums. */
+FNN_INLINE void backward_rows(const backward_job *shared, const slot *s, int64_t row, int rows) {
+    const fnn_layer_norm_bwd_args args = *shared->a, *a = &args; /* no store may change them */
+    const backward_job own = {.a = a, .sums = shared->sums}, *job = &own;
+    const int64_t c = a->c;
+    const T *x = (const T *)a->x + row * c, *dy = (const T *)a->dy + row * c;
+    row_state state[GROUP_ROWS];
+    double g_sum[GROUP_ROWS] = {0}, gx_sum[GROUP_ROWS] = {0};
+    for (int i = 0; i < rows; i++) {
+        state[i].m = v_set1(a->rms ? 0 : ((const T *)a->mean)[row + i]);
+        state[i].r = v_set1(((const T *)a->rstd)[row + i]);
+    }
     for (int64_t from = 0; from < c; from += BLOCK) {
-        int64_t to = from + BLOCK < c ? from + BLOCK : c, j = from;
-        state.g_sum = state.gx_sum = (V){0};
-        for (; j + VL <= to; j += VL) add_terms(job, s, x, dy, j, VL, &state);
-        if (j < to) add_terms(job, s, x, dy, j, to - j, &state);
-        g_sum += v_sum(state.g_sum), gx_sum += v_sum(state.gx_sum);
+        int64_t to = least(from + BLOCK, c), j = from;
+        for (int i = 0; i < rows; i++) state[i].g_sum = state[i].gx_sum = (V){0};
+        for (; j + VL <= to; j += VL) add_terms(job, s, x, dy, j, VL, rows, state);
+        if (j < to) add_terms(job, s, x, dy, j, to - j, rows, state);
+        for (int i = 0; i < rows; i++)
+            g_sum[i] += v_sum(state[i].g_sum), gx_sum[i] += v_sum(state[i].gx_sum);
     }
     if (!a->dx) return;
-    T *dx = (T *)a->dx + row * c;
-    V g_mean = v_set1(a->rms ? 0 : (T)(g_sum / (double)c));
-    V gx_mean = v_set1((T)(gx_sum / (double)c));
-    for (int64_t j = 0; j < c; j += VL) {
-        int64_t lanes = c - j;
-        V g = load_lanes(dy + j, lanes);
-        V xhat = (load_lanes(x + j, lanes) - state.m) * state.r;
-        if (gamma) g *= load_lanes(gamma + j, lanes);
-        store_lanes(dx + j, ((g - g_mean) - xhat * gx_mean) * state.r, lanes);
+    for (int i = 0; i < rows; i++) { /* from here on their means */
+        state[i].g_sum = v_set1(a->rms ? 0 : (T)(g_sum[i] / (double)c));
+        state[i].gx_sum = v_set1((T)(gx_sum[i] / (double)c));
+    }
+    for (int i = 0; i < rows; i++, x += c, dy += c) {
+        T *dx = (T *)a->dx + (row + i) * c;
+        int64_t j = 0;
+        for (; j + VL <= c; j += VL) store_gradient(a, x, dy, dx, j, VL, &state[i]);
+        if (j < c) store_gradient(a, x, dy, dx, j, c - j, &state[i]);
     }
 }
 
@@ -188,10 +204,15 @@ static void backward_task(void *ctx, int64_t task) {
     if (to > job->a->n) to = job->a->n;
     slot s = slot_at(job->a, task);
     if (job->sums) memset(s.gamma, 0, (size_t)slot_bytes(job->a->c));
-    for (int64_t row = from; row < to; row++) {
-        backward_row(job, &s, row);
-        if (job->sums && ((row - from) % BLOCK_ROWS == BLOCK_ROWS - 1 || row == to - 1))
-            move_rows(&s, job->a->c);
+    for (int64_t row = from, next; row < to; row = next) {
+        if (row + GROUP_ROWS <= to) {
+            backward_rows(job, &s, row, GROUP_ROWS);
+            next = row + GROUP_ROWS;
+        } else {
+            backward_rows(job, &s, row, 1);
+            next = row + 1;
+        }
+        if (job->sums && ((next - from) % BLOCK_ROWS == 0 || next == to)) move_rows(&s, job->a->c);
     }
 }
 
