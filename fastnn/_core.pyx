@@ -28,6 +28,7 @@ cdef extern from "table.h" nogil:
     ctypedef int (*fnn_kernel)(const void *args)
     ctypedef int64_t (*fnn_sizer)(const void *args)
     ctypedef struct fnn_table:
+        int64_t lanes
         fnn_kernel *run
         fnn_sizer *size
     ctypedef struct fnn_field:
@@ -234,6 +235,11 @@ def call(str kernel, int bits, **fields):
         status = run(slots)
     if status > FNN_OK:
         raise KernelError(status, 0, 0)
+
+
+def lanes(int bits):
+    """Elements of the kernels' vectors."""
+    return fnn_isa_table(current_isa, bits).lanes
 
 
 def outputs(str kernel):

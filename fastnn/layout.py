@@ -77,6 +77,12 @@ def dense_strides(shape: Shape, order: Sequence[int]) -> Strides:
     return tuple(strides)
 
 
+def split_samples(ref: Ref, lanes: int) -> Ref:
+    """Images (N, C, H, W) seen as (N / lanes, C, H, W, lanes)."""
+    (n, *image), (step, *steps) = ref.shape, ref.strides
+    return ref.with_strides((n // lanes, *image, lanes), (lanes * step, *steps, step))
+
+
 def view_strides(ref: Ref, shape: Shape) -> Strides | None:
     """Strides that show `ref` with another shape of the same size, or None if a copy is needed."""
     probe: Array = np.lib.stride_tricks.as_strided(

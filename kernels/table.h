@@ -20,6 +20,7 @@ typedef int64_t (*fnn_sizer)(const void *args);
 
 /* One ISA and dtype's kernels, indexed by fnn_kernel_id. */
 typedef struct {
+    int64_t lanes; /* elements of a vector */
     fnn_kernel run[FNN_KERNELS];
     fnn_sizer size[FNN_KERNELS]; /* NULL where a kernel needs no buffer of its own */
 } fnn_table;

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn.graph import Array, Node, Shape, Value, apply
 from fastnn.layout import CHANNELS_LAST
-from fastnn.ops.conv_algorithm import WEIGHT_ORDER, choose
+from fastnn.ops.conv_algorithm import LANES, WEIGHT_ORDER, choose
 from fastnn.ops.epilogue import act_code, finish
 from fastnn.ops.op import Example, Input, Op, Spec, check_float, check_ndim, int_tuple, register
 from fastnn.ops.pad import named_padding
@@ -100,18 +100,32 @@ class Conv2d(Conv):
         (y,) = node.outputs
         assert x is not None and w is not None
         sizes = self.fields(x.shape, w.shape, y.shape)
+        start = None if bias is None else b.dense(bias)
+        act, flops = act_code(self.act, False), self.flops(node)
+        in_turn = b.in_lanes(x) or any(reader.op.shrinks for reader in b.readers(y))
+        if residual is None and in_turn and LANES.can(b, sizes):
+            refs = dict(x=b.lanes(x), bias=start, flops=flops, act=act)
+            pool = b.only_reader(y)
+            if pool is not None and pool.op.halves and self.act in ("", "relu"):
+                b.lowered(pool)
+                y, idx = pool.outputs
+                places = dict(y=b.new_lanes(y), idx=b.new_lanes(idx) if b.is_used(idx) else None)
+                LANES.forward_pooled(b, sizes, w, **refs, **places)
+            else:
+                LANES.forward(b, sizes, w, y=b.new_lanes(y), **refs)
+            return
         # Packed weights are kept where they are neither trained nor given to each run.
         trained = b.is_read_by(x, Conv2dGradWeight)
         choose(sizes, kept=not trained and not isinstance(w.node.op, Input)).forward(
             b,
             sizes,
             w,
-            flops=self.flops(node),
+            flops=flops,
             x=b.channels_last(x),
-            bias=None if bias is None else b.dense(bias),
+            bias=start,
             residual=None if residual is None else b.channels_last(residual),
             y=b.new(y, CHANNELS_LAST),
-            act=act_code(self.act, False),
+            act=act,
         )
 
     def flops(self, node: Node) -> int:
@@ -172,18 +186,24 @@ class Conv2dGradData(Conv):
         dy, w, residual, saved = (*node.inputs, None, None)[:4]
         (dx,) = node.outputs
         assert dy is not None and w is not None
-        extra = [None if v is None else b.channels_last(v) for v in (residual, saved)]
         sizes = self.fields(dx.shape, w.shape, dy.shape)
+        act, flops = act_code(self.act, saved is not None), 2 * self.macs(w.shape, dy.shape)
+        if residual is None and b.in_lanes(dy) and LANES.can(b, sizes):
+            kept = None if saved is None else b.lanes(saved)
+            ends = dict(dy=b.lanes(dy), dx=b.new_lanes(dx))
+            LANES.backward_data(b, sizes, w, flops=flops, act=act, saved=kept, **ends)
+            return
+        extra = [None if v is None else b.channels_last(v) for v in (residual, saved)]
         choose(sizes).backward_data(
             b,
             sizes,
             w,
-            flops=2 * self.macs(w.shape, dy.shape),
+            flops=flops,
             dy=b.channels_last(dy),
             residual=extra[0],
             saved=extra[1],
             dx=b.new(dx, CHANNELS_LAST),
-            act=act_code(self.act, saved is not None),
+            act=act,
         )
 
     def reference(
@@ -221,15 +241,30 @@ class Conv2dGradWeight(Conv):
         (x, dy), (dw, dbias) = node.inputs, node.outputs
         assert x is not None and dy is not None
         sizes = self.fields(x.shape, dw.shape, dy.shape)
-        choose(sizes).backward_weight(
-            b,
-            sizes,
+        pooled = b.postponed(dy)
+        results = dict(
             flops=2 * self.macs(dw.shape, dy.shape),
-            x=b.channels_last(x),
-            dy=b.channels_last(dy),
             dw=b.new(dw, WEIGHT_ORDER),
             dbias=b.new(dbias) if b.is_used(dbias) else None,
         )
+        if pooled is not None:
+            dy, idx, saved = (*pooled.inputs, None)[:3]
+            assert dy is not None and idx is not None
+            kept = None if saved is None else b.lanes(saved)
+            refs = dict(x=b.lanes(x), dy=b.lanes(dy), idx=b.lanes(idx), saved=kept)
+            LANES.backward_weight(b, sizes, **refs, **results)
+            return
+        if b.in_lanes(dy) and LANES.can(b, sizes):
+            refs = dict(x=b.lanes(x), dy=b.lanes(dy), idx=None, saved=None)
+            LANES.backward_weight(b, sizes, **refs, **results)
+            return
+        images = dict(x=b.channels_last(x), dy=b.channels_last(dy))
+        choose(sizes).backward_weight(b, sizes, **images, **results)
+
+    def spreads(self, node: Node, b: Builder) -> bool:
+        x, dw = node.inputs[0], node.outputs[0]
+        assert x is not None and node.inputs[1] is not None
+        return LANES.can(b, self.fields(x.shape, dw.shape, node.inputs[1].shape))
 
     def reference(self, x: Array, dy: Array) -> tuple[Array, Array]:
         shape = (dy.shape[1], x.shape[1] // self.groups, *self.kernel)

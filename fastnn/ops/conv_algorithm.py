@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WEIGHT_ORDER = (2, 3, 1, 0)  # (O, I, kH, kW) lies as kH, kW, I, O
 Sizes = dict[str, int]
+MOST_PLANES = 1 << 20  # bytes of a vector of samples' images, which have to stay in the L2 cache
 
 # What Winograd costs beside its 36 products a tile, in multiply-adds: the transforms, per tile and
 # channel of input and output; per weight matrix element, reading the packed weights, 4 times as many
@@ -110,6 +111,76 @@ class Winograd:
         return pack(b, "winograd_pack", w, direction=direction, c=sizes["c"], k=sizes["k"])
 
 
+class Lanes:
+    """Direct, over images whose samples are the kernels' lanes: few channels fill vectors so.
+
+    Such images cost a transposition either way, so that several layers in turn should share them:
+    convolutions, pooling between them, activations. Depends on the machine's vectors as well.
+    """
+
+    fixed = dict(stride_h=1, stride_w=1, groups=1)
+    fields = (
+        *("n", "c", "ih", "iw", "k", "oh", "ow", "kh", "kw"),
+        *("pad_h", "pad_w", "dilation_h", "dilation_w"),
+    )
+
+    def can(self, b: Builder, sizes: Sizes) -> bool:
+        """Whether the geometry is one that the kernels know, with few channels."""
+        if _setting == "winograd" and WINOGRAD.can(sizes):
+            return False
+        fits = all(sizes[name] == value for name, value in self.fixed.items())
+        inside, area, window = True, 1, 1
+        for axis in "hw":
+            span = (sizes["k" + axis] - 1) * sizes["dilation_" + axis]
+            padded = sizes["o" + axis] + span
+            inside &= sizes["pad_" + axis] + sizes["i" + axis] <= padded
+            area, window = area * padded, window * sizes["k" + axis]
+        channels = max(2 * sizes["c"], sizes["k"])
+        room = area * max(sizes["c"], sizes["k"]) * b.vector * b.dtype.itemsize < MOST_PLANES
+        whole = sizes["n"] % b.vector == 0 < sizes["n"] and window > 1
+        return fits and inside and room and whole and channels <= b.vector
+
+    def own(self, sizes: Sizes, direction: int = 0) -> Sizes:
+        """The kernels' integers; backward-data (1) is the forward pass over dy with turned weights."""
+        if not direction:
+            return {name: sizes[name] for name in self.fields}
+        turned = dict(c="k", k="c", ih="oh", iw="ow", oh="ih", ow="iw")
+        pads = {
+            "pad_" + axis: (sizes["k" + axis] - 1) * sizes["dilation_" + axis]
+            - sizes["pad_" + axis]
+            for axis in "hw"
+        }
+        return {name: sizes[turned.get(name, name)] for name in self.fields} | pads
+
+    def forward(self, b: Builder, sizes: Sizes, w: Value, **refs: Any) -> None:
+        """y from x: refs x, bias, y and the integers flops, act."""
+        packed = self.packed(b, sizes, w, 0)
+        b.step("lanes_conv", packed=packed, saved=None, **refs, **self.own(sizes))
+
+    def forward_pooled(self, b: Builder, sizes: Sizes, w: Value, **refs: Any) -> None:
+        """2x2 maxima of y and their positions: refs x, bias, y, idx and the integers flops, act."""
+        b.step("lanes_conv_pool", packed=self.packed(b, sizes, w, 0), **refs, **self.own(sizes))
+
+    def backward_data(
+        self, b: Builder, sizes: Sizes, w: Value, dy: Ref, dx: Ref, **refs: Any
+    ) -> None:
+        """dx from dy: refs dy, saved, dx and the integers flops, act."""
+        packed, own = self.packed(b, sizes, w, 1), self.own(sizes, 1)
+        b.step("lanes_conv", x=dy, packed=packed, bias=None, y=dx, **refs, **own)
+
+    def backward_weight(self, b: Builder, sizes: Sizes, **refs: Any) -> None:
+        """dw and dbias from x and dy: refs of these names and the integer flops.
+
+        dy may be that of 2x2 max pooling, with the refs idx and saved that pool_bwd takes.
+        """
+        b.step("lanes_conv_bwd_weight", **refs, **self.own(sizes))
+
+    def packed(self, b: Builder, sizes: Sizes, w: Value, direction: int) -> Ref:
+        """The weights, input channel by input channel of a direction (0 forward, 1 backward-data)."""
+        fields = {name: sizes[name] for name in ("c", "k", "kh", "kw")}
+        return pack(b, "lanes_pack", w, direction=direction, **fields)
+
+
 def pack(b: Builder, kernel: str, w: Value, **fields: int) -> Ref:
     """Emit a packing of weights into a buffer of the size that the kernel asks for."""
     out = b.temp((b.buffer_bytes(kernel, **fields),), np.uint8)
@@ -117,7 +188,7 @@ def pack(b: Builder, kernel: str, w: Value, **fields: int) -> Ref:
     return out
 
 
-DIRECT, WINOGRAD = Direct(), Winograd()
+DIRECT, WINOGRAD, LANES = Direct(), Winograd(), Lanes()
 SETTINGS = ("auto", "direct", "winograd")
 _setting = "auto"
 

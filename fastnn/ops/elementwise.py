@@ -33,11 +33,12 @@ class Unary(Op):
     def lower(self, node: Node, b: Builder) -> None:
         (x,), (y,) = node.inputs, node.outputs
         assert x is not None
-        ref = b.dense(x, b.ref(x).order)
+        lanes = b.in_lanes(x)
+        ref = b.lanes(x) if lanes else b.dense(x, b.ref(x).order)
         b.step(
             "unary",
             x=ref,
-            y=b.new(y, ref.order),
+            y=b.new_lanes(y) if lanes else b.new(y, ref.order),
             n=x.size,
             op=UNARY[self.code],
             alpha=self.alpha,
@@ -123,12 +124,14 @@ class Binary(Op):
     def lower(self, node: Node, b: Builder) -> None:
         (left, right), (y,) = node.inputs, node.outputs
         assert left is not None and right is not None
-        a_ref, b_ref = expand(b.ref(left), y.shape), expand(b.ref(right), y.shape)
-        full = a_ref if left.size >= right.size else b_ref
-        order = full.order
-        out = b.new(y, order)
+        if left.shape == right.shape and b.in_lanes(left, right):
+            a_ref, b_ref, out = b.lanes(left), b.lanes(right), b.new_lanes(y)
+        else:
+            a_ref, b_ref = expand(b.ref(left), y.shape), expand(b.ref(right), y.shape)
+            out = b.new(y, (a_ref if left.size >= right.size else b_ref).order)
+        order = out.order
         dims, (a_strides, b_strides, _) = coalesce(
-            tuple(y.shape[d] for d in order),
+            tuple(out.shape[d] for d in order),
             *(tuple(r.strides[d] for d in order) for r in (a_ref, b_ref, out)),
         )
         b.binary(BINARY[self.code], a_ref, b_ref, out, dims, a_strides, b_strides)

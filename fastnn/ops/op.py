@@ -31,6 +31,7 @@ class Op:
 
     name: ClassVar[str] = ""
     images: ClassVar[bool] = False  # wants its input image channels-last
+    shrinks: ClassVar[bool] = False  # takes images in lanes and makes them small
     integer_inputs: ClassVar[tuple[int, ...]] = ()  # positions that are not converted to float
     any_dtype: ClassVar[bool] = False  # moves elements only: integers stay so until they are read
 
@@ -63,6 +64,15 @@ class Op:
 
     def prepare(self, node: Node, b: Builder) -> None:
         """Before any node is lowered: say where inputs should better be computed."""
+
+    @property
+    def halves(self) -> bool:
+        """Whether it is 2x2 max pooling, which may be part of what comes before."""
+        return False
+
+    def spreads(self, node: Node, b: Builder) -> bool:
+        """Whether it takes the gradient of 2x2 max pooling in lanes in place of its input's."""
+        return False
 
     def lower(self, node: Node, b: Builder) -> None:
         """Emit the kernel calls that compute the node's outputs."""

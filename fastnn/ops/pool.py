@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,10 +32,11 @@ class PoolBase(Op):
     count_include_pad: bool = True
     adaptive: Pair | None = None  # the output size
 
-    def fields(self, x: Shape, y: Shape) -> dict[str, int]:
-        """The kernels' integers."""
+    def fields(self, x: Shape, y: Shape, lanes: int = 0) -> dict[str, int]:
+        """The kernels' integers. Samples as lanes are channels, and channels are samples."""
+        n, c = (x[0] * x[1] // lanes, lanes) if lanes else x[:2]
         return {
-            **dict(n=x[0], c=x[1], ih=x[2], iw=x[3], oh=y[2], ow=y[3]),
+            **dict(n=n, c=c, ih=x[2], iw=x[3], oh=y[2], ow=y[3]),
             **dict(kh=self.kernel[0], kw=self.kernel[1]),
             **dict(stride_h=self.stride[0], stride_w=self.stride[1]),
             **dict(pad_h=self.padding[0], pad_w=self.padding[1]),
@@ -43,6 +45,12 @@ class PoolBase(Op):
             "adaptive": int(self.adaptive is not None),
             "count_include_pad": int(self.count_include_pad),
         }
+
+    @property
+    def halves(self) -> bool:
+        plain = self.padding == (0, 0) and self.dilation == (1, 1) and self.adaptive is None
+        windows = self.kernel == self.stride == (2, 2) and not self.ceil_mode
+        return self.mode == "max" and plain and windows
 
     def output_size(self, size: Pair) -> Pair:
         """Rows and columns of the output; the last window must start inside the image or left pad."""
@@ -84,6 +92,7 @@ class Pool(PoolBase):
     """y, and for max and min the flat int32 position of the chosen element of each window."""
 
     name = "pool"
+    shrinks = True
 
     def infer(self, x: Value) -> list[Spec]:
         dtype = check_float(f"{self.mode}_pool2d", x=x)
@@ -104,14 +113,15 @@ class Pool(PoolBase):
     def lower(self, node: Node, b: Builder) -> None:
         (x,), (y, *rest) = node.inputs, node.outputs
         assert x is not None
-        idx = b.new(rest[0], CHANNELS_LAST) if rest and b.is_used(rest[0]) else None
+        lanes = b.vector if b.in_lanes(x) else 0
+        new = b.new_lanes if lanes else partial(b.new, order=CHANNELS_LAST)
         b.step(
             "pool_fwd",
-            x=b.channels_last(x),
-            y=b.new(y, CHANNELS_LAST),
-            idx=idx,
+            x=b.lanes(x) if lanes else b.channels_last(x),
+            y=new(y),
+            idx=new(rest[0]) if rest and b.is_used(rest[0]) else None,
             act=0,
-            **self.fields(x.shape, y.shape),
+            **self.fields(x.shape, y.shape, lanes),
         )
 
     def reference(self, x: Array) -> Any:
@@ -149,13 +159,19 @@ class PoolGrad(PoolBase):
         dy, idx, saved = (*node.inputs, None, None)[:3]
         (dx,) = node.outputs
         assert dy is not None
+        lanes = b.vector if (b.meets_lanes(dx) if idx is None else b.in_lanes(idx)) else 0
+        reader = b.only_reader(dx)
+        if lanes and self.halves and reader is not None and reader.op.spreads(reader, b):
+            b.postpone(node)
+            return
+        place = b.lanes if lanes else b.channels_last
         b.step(
             "pool_bwd",
-            dy=b.channels_last(dy),
-            idx=None if idx is None else b.channels_last(idx),
-            saved=None if saved is None else b.channels_last(saved),
-            dx=b.new(dx, CHANNELS_LAST),
-            **self.fields(dx.shape, dy.shape),
+            dy=place(dy),
+            idx=None if idx is None else place(idx),
+            saved=None if saved is None else place(saved),
+            dx=b.new_lanes(dx) if lanes else b.new(dx, CHANNELS_LAST),
+            **self.fields(dx.shape, dy.shape, lanes),
         )
 
     def reference(self, dy: Array, idx: Array | None = None, saved: Array | None = None) -> Array:

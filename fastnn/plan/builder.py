@@ -21,10 +21,12 @@ from fastnn.layout import (
     Strides,
     coalesce,
     dense_strides,
+    split_samples,
 )
-from fastnn.ops.op import Input, Op, StorageLeaf
+from fastnn.ops.op import Input, StorageLeaf
 from fastnn.plan.memory import place
 from fastnn.plan.prologue import constant_steps
+from fastnn.plan.readers import Readers
 from fastnn.plan.step import Foreign, StepRecord
 
 DTYPE_CODES = {
@@ -46,12 +48,14 @@ class Source:
         self.buffer, self.rows, self.index = buffer, rows, index
 
 
-class Builder:
+class Builder(Readers):
     """Collects the steps of one plan; see the module's docstring."""
 
     def __init__(self, bits: int, arena: _core.Memory) -> None:
+        super().__init__()
         self.bits, self.arena = bits, arena
         self.dtype = np.dtype(f"float{bits}")
+        self.vector = int(_core.lanes(bits))  # elements of the kernels' vectors
         self.program = _core.Program(bits, arena)
         self.arena_space = self.program.memory_space(arena)
         self.array_labels: list[str] = []  # what run() must bind, in order
@@ -60,10 +64,9 @@ class Builder:
         self.sources: dict[Value, Source] = {}
         self._memories: dict[_core.Memory, int] = {}
         self._refs: dict[Value, Ref] = {}
+        self._lanes: dict[Value, Ref] = {}  # images with samples as lanes
         self._targets: dict[Value, list[Ref]] = {}
         self._wishes: dict[Value, Ref] = {}
-        self._consumers: dict[Value, list[Node]] = {}
-        self._wanted: set[Value] = set()
         self._label = ""
         self.hyper_size = HYPER_SIZE  # of what run() binds; more where groups have rates
         self._hyper: Buffer | None = None
@@ -116,7 +119,10 @@ class Builder:
         """Where `value` lies, with whatever strides."""
         ref = self._refs.get(value)
         if ref is None:
-            if isinstance(value.node.op, StorageLeaf):
+            if value in self._lanes:
+                ref = self.new(value, CHANNELS_LAST)
+                self.copy(self._lanes[value], split_samples(ref, self.vector))
+            elif isinstance(value.node.op, StorageLeaf):
                 ref = self.storage(value.node.op.storage)
             else:
                 ref = self._load_input(value)
@@ -139,6 +145,29 @@ class Builder:
     def channels_last(self, value: Value) -> Ref:
         """An image, (N, C, H, W), lying as N, H, W, C."""
         return self.dense(value, CHANNELS_LAST)
+
+    def in_lanes(self, *values: Value | None) -> bool:
+        """Whether all of these lie with samples as lanes."""
+        return all(value in self._lanes for value in values)
+
+    def meets_lanes(self, value: Value) -> bool:
+        """Whether a node reads `value` together with something that lies with samples as lanes."""
+        return any(v in self._lanes for node in self.readers(value) for v in node.inputs)
+
+    def lanes(self, value: Value) -> Ref:
+        """Images (N, C, H, W) with samples as lanes: (N / vector, C, H, W, vector), dense."""
+        ref = self._lanes.get(value)
+        if ref is None:
+            source = split_samples(self.ref(value), self.vector)
+            ref = self._lanes[value] = self.copied(source, range(5))
+        return ref
+
+    def new_lanes(self, value: Value) -> Ref:
+        """Room for an output with samples as lanes."""
+        n, *image = value.shape
+        shape = (n // self.vector, *image, self.vector)
+        ref = self._lanes[value] = self.temp(shape, value.dtype)
+        return ref
 
     def copied(self, ref: Ref, order: Sequence[int]) -> Ref:
         """A dense copy in this order."""
@@ -195,22 +224,9 @@ class Builder:
         """`value` is a view of what lies at `ref`."""
         self._refs[value] = ref
 
-    def is_used(self, value: Value) -> bool:
-        """True if a node of this plan reads `value`, or it is wanted itself."""
-        return value in self._consumers or value in self._wanted
-
     def is_last_reader(self, node: Node, value: Value) -> bool:
         """True if only `node` reads `value`, which lies in the arena: node may write over it."""
-        in_arena = self.ref(value).buffer.space is None
-        return in_arena and value not in self._wanted and self._consumers[value] == [node]
-
-    def is_read_by(self, value: Value, op: type[Op]) -> bool:
-        """True if a node of this plan with such an op reads `value`."""
-        return any(isinstance(node.op, op) for node in self._consumers.get(value, ()))
-
-    def image_consumer(self, value: Value) -> bool:
-        """True if an op that wants channels-last images reads `value`."""
-        return any(node.op.images for node in self._consumers.get(value, ()))
+        return self.ref(value).buffer.space is None and self.only_reader(value) is node
 
     def buffer_bytes(self, kernel: str, **numbers: Any) -> int:
         """Bytes of the kernel's `work` or `packed` buffer for these integers."""
@@ -236,15 +252,11 @@ class Builder:
     def lower(self, outputs: Sequence[Value]) -> None:
         """Emit the steps of every node that `outputs` need, then fill the targets."""
         nodes = topological(outputs)
-        self._wanted = set(outputs)
-        for node in nodes:
-            for value in node.inputs:
-                if value is not None:
-                    self._consumers.setdefault(value, []).append(node)
+        self.find_readers(nodes, outputs)
         for node in reversed(nodes):  # a place inside a place has to know the outer one
             node.op.prepare(node, self)
         for node in nodes:
-            if not isinstance(node.op, (Input, StorageLeaf)):
+            if not isinstance(node.op, (Input, StorageLeaf)) and not self.is_lowered(node):
                 self._label = node.op.name
                 node.op.lower(node, self)
         self._label = "copy"

@@ -22,6 +22,7 @@ typedef struct {
     int64_t in, out, src_h, src_w, dst_h, dst_w, pad_h, pad_w, act;
     int64_t width; /* of a plane */
     int64_t rows;  /* of the destination at a time */
+    int planes;    /* src and dst are planes already */
     size_t planes_bytes, sums_bytes;
     int failed;
 } plan;
@@ -154,6 +155,61 @@ FNN_INLINE void put(const plan *p, const int relu, const T *sums, int64_t column
     }
 }
 
+/* The sums of some rows to planes, with the epilogue. at: the rows' place in the first plane. */
+FNN_INLINE void put_planes(const plan *p, const int64_t act, const T *sums, int64_t columns,
+                           int64_t at, int64_t length) {
+    int64_t plane = p->dst_h * p->dst_w * VL;
+    for (int64_t o = 0; o < p->out; o++, at += plane, sums += columns) {
+        V start = p->bias ? v_set1(p->bias[o]) : (V){0};
+        for (int64_t i = 0; i < length; i += VL) {
+            V saved = epilogue_reads_saved(act) ? v_load(p->saved + at + i) : (V){0};
+            v_store(p->dst + at + i, epilogue(act, v_load(sums + i) + start, saved));
+        }
+    }
+}
+
+static __attribute__((noinline)) void
+put_planes_slowly(const plan *p, const T *sums, int64_t columns, int64_t at, int64_t length) {
+    put_planes(p, p->act, sums, columns, at, length);
+}
+
+/* `rows` rows from row y on of the samples from `first` on. */
+static void put_rows(const plan *p, const T *sums, int64_t columns, int64_t first, int64_t y,
+                     int64_t rows) {
+    if (p->planes) {
+        int64_t at = (first * p->out * p->dst_h + y * VL) * p->dst_w, length = rows * p->dst_w * VL;
+        if (p->act == FNN_ACT_NONE)
+            put_planes(p, FNN_ACT_NONE, sums, columns, at, length);
+        else if (p->act == FNN_ACT_RELU)
+            put_planes(p, FNN_ACT_RELU, sums, columns, at, length);
+        else
+            put_planes_slowly(p, sums, columns, at, length);
+        return;
+    }
+    int64_t at = (first * p->dst_h + y) * p->dst_w * p->out, samples = least(VL, p->a.n - first);
+    if (p->act == FNN_ACT_RELU)
+        put(p, 1, sums, columns, rows * p->dst_w, at, samples);
+    else
+        put(p, 0, sums, columns, rows * p->dst_w, at, samples);
+}
+
+/* The samples from `first` on, as planes between halos. */
+static void take_samples(const plan *p, int64_t first, T *planes) {
+    int64_t src_size = p->src_h * p->src_w * p->in, plane = p->src_h * p->width * VL;
+    for (int64_t i = 0; i < p->in * p->src_h; i++) {
+        T *row = planes + i * p->width * VL;
+        memset(row, 0, HALO * sizeof(V));
+        memset(row + (p->width - HALO) * VL, 0, HALO * sizeof(V));
+    }
+    planes += HALO * VL;
+    const T *src = p->src + first * src_size;
+    if (p->planes)
+        surround_planes(src, p->src_h, p->src_w, p->in, planes, plane, p->width);
+    else
+        take_lanes(src, src_size, least(VL, p->a.n - first), p->src_h, p->src_w, p->in, planes,
+                   plane, p->width);
+}
+
 static void run_task(void *ctx, int64_t task) {
     plan *p = ctx;
     size_t segments = (size_t)(p->in * p->a.kh) * sizeof(conv_segment);
@@ -164,31 +220,19 @@ static void run_task(void *ctx, int64_t task) {
     }
     T *planes = (T *)scratch, *sums = (T *)(scratch + p->planes_bytes);
     conv_segment *list = (conv_segment *)(scratch + p->planes_bytes + p->sums_bytes);
-    int64_t first = task * VL, samples = least(VL, p->a.n - first);
-    int64_t src_size = p->src_h * p->src_w * p->in, dst_row = p->dst_w * p->out;
-    for (int64_t i = 0; i < p->in * p->src_h; i++) {
-        T *row = planes + i * p->width * VL;
-        memset(row, 0, HALO * sizeof(V));
-        memset(row + (p->width - HALO) * VL, 0, HALO * sizeof(V));
-    }
-    take_lanes(p->src + first * src_size, src_size, samples, p->src_h, p->src_w, p->in,
-               planes + HALO * VL, p->src_h * p->width * VL, p->width);
-    int64_t columns = p->rows * p->dst_w * VL;
+    int64_t first = task * VL, columns = p->rows * p->dst_w * VL;
+    take_samples(p, first, planes);
     for (int64_t y = 0; y < p->dst_h; y += p->rows) {
-        int64_t rows = least(p->rows, p->dst_h - y), at = (first * p->dst_h + y) * dst_row;
+        int64_t rows = least(p->rows, p->dst_h - y);
         for (int64_t i = 0; i < rows; i++)
             multiply(p, planes, y + i, list, sums + i * p->dst_w * VL, columns);
-        if (p->act == FNN_ACT_RELU)
-            put(p, 1, sums, columns, rows * p->dst_w, at, samples);
-        else
-            put(p, 0, sums, columns, rows * p->dst_w, at, samples);
+        put_rows(p, sums, columns, first, y, rows);
     }
 }
 
-static int run_plan(plan *p, int backward) {
+static int run_plan(plan *p) {
     const conv_shape *a = &p->a;
     if (a->n * p->dst_h * p->dst_w == 0) return FNN_OK;
-    find_steps(a, backward, &p->steps);
     int64_t groups = ceil_div(a->n, VL);
     double flop = 2.0 * (double)(a->kh * a->kw * a->c * a->k) * (double)(a->oh * a->ow);
     double moved = (double)(p->in * p->src_h * p->width + p->dst_h * p->dst_w * p->out);
@@ -199,6 +243,7 @@ static int run_plan(plan *p, int backward) {
 
 int FNN_SYM(conv_lanes_fwd)(const fnn_conv_fwd_args *a) {
     plan p = make_plan(&CONV_SHAPE(a), 0);
+    find_steps(&p.a, 0, &p.steps);
     p.src = a->x;
     p.packed = a->packed;
     p.bias = a->bias;
@@ -206,16 +251,59 @@ int FNN_SYM(conv_lanes_fwd)(const fnn_conv_fwd_args *a) {
     p.saved = epilogue_reads_saved(a->act) ? a->saved : NULL;
     p.dst = a->y;
     p.act = a->act;
-    return run_plan(&p, 0);
+    return run_plan(&p);
 }
 
 int FNN_SYM(conv_lanes_bwd_data)(const fnn_conv_bwd_data_args *a) {
     plan p = make_plan(&CONV_SHAPE(a), 1);
+    find_steps(&p.a, 1, &p.steps);
     p.src = a->dy;
     p.packed = a->packed;
     p.residual = a->residual;
     p.saved = epilogue_reads_saved(a->act) ? a->saved : NULL;
     p.dst = a->dx;
     p.act = a->act;
-    return run_plan(&p, 1);
+    return run_plan(&p);
+}
+
+/* --- images that are planes ------------------------------------------------------------------ */
+
+/* Packed: [in][kh][kw][out], an odd number of outputs filled up, as tiles take two at a time. */
+static conv_steps packed_steps(int64_t out, int64_t kh, int64_t kw) {
+    out = round_up(out, 2);
+    return (conv_steps){0, kh * kw * out, kw * out, out};
+}
+
+int64_t FNN_SYM(lanes_pack_size)(const fnn_lanes_pack_args *a) {
+    int64_t in = a->direction ? a->k : a->c, out = a->direction ? a->c : a->k;
+    return in * packed_steps(out, a->kh, a->kw).in * (int64_t)sizeof(T);
+}
+
+int FNN_SYM(lanes_pack)(const fnn_lanes_pack_args *a) {
+    int64_t taps = a->kh * a->kw;
+    int64_t in = a->direction ? a->k : a->c, out = a->direction ? a->c : a->k;
+    const T *w = a->w;
+    T *to = a->packed;
+    for (int64_t i = 0; i < in; i++)
+        for (int64_t tap = 0; tap < taps; tap++) {
+            const T *from = w + (a->direction ? taps - 1 - tap : tap) * a->c * a->k;
+            for (int64_t o = 0; o < out; o++)
+                *to++ = a->direction ? from[o * a->k + i] : from[i * a->k + o];
+            if (out % 2) *to++ = 0;
+        }
+    return FNN_OK;
+}
+
+int FNN_SYM(lanes_conv)(const fnn_lanes_conv_args *a) {
+    conv_shape shape = LANES_SHAPE(a);
+    plan p = make_plan(&shape, 0);
+    p.steps = packed_steps(a->k, a->kh, a->kw);
+    p.planes = 1;
+    p.src = a->x;
+    p.packed = a->packed;
+    p.bias = a->bias;
+    p.saved = a->saved;
+    p.dst = a->y;
+    p.act = a->act;
+    return run_plan(&p);
 }

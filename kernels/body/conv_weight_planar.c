@@ -14,14 +14,9 @@
  */
 #include "conv_lanes.h"
 #include "conv_planes.h"
+#include "conv_products.h"
 #include "conv_sum.h"
-
-/* Sums in registers at a time: output channels x weights of each. */
-#if FNN_VBYTES == 64
-enum { TILE_K = 6, TILE_TAPS = 4 };
-#else
-enum { TILE_K = 4, TILE_TAPS = 3 };
-#endif
+#include "pool.h"
 
 enum { MOST_PLANE_BYTES = 1 << 18, MOST_LANES_BYTES = 1 << 20, DY_TILE_BYTES = 24576 };
 enum { FEW_CHANNELS = 8 };
@@ -29,8 +24,11 @@ enum { FEW_CHANNELS = 8 };
 typedef struct {
     conv_shape a;
     const T *x, *dy;
+    const int32_t *idx; /* dy is that of 2x2 max pooling, if this is given */
+    const T *saved;
     T *dw, *dbias, *work;
     int64_t lanes;         /* samples of a vector: 1, or VL */
+    int planes;            /* x and dy are planes of VL samples already */
     int64_t height, width; /* of a plane of x */
     int64_t rows;          /* output rows at a time */
     int64_t line;          /* elements of dy that follow each other, as do those of x: in vectors */
@@ -64,10 +62,11 @@ int FNN_SYM(conv_weight_is_planar)(const fnn_conv_bwd_weight_args *args) {
            plane_bytes(a, (double)(a->c + a->k)) <= MOST_PLANE_BYTES;
 }
 
-static double make_plan(plan *p, const fnn_conv_bwd_weight_args *args) {
+static double make_plan(plan *p, conv_shape shape, int planes) {
     conv_shape *a = &p->a;
-    *a = CONV_SHAPE(args);
-    p->lanes = is_lanes(a) ? VL : 1;
+    *a = shape;
+    p->planes = planes;
+    p->lanes = planes || is_lanes(a) ? VL : 1;
     p->height = a->oh + (a->kh - 1) * a->dilation_h;
     p->width = a->ow + (a->kw - 1) * a->dilation_w;
     p->rows = a->oh;
@@ -76,7 +75,7 @@ static double make_plan(plan *p, const fnn_conv_bwd_weight_args *args) {
     if (p->lanes > 1) {
         p->line = a->ow * VL;
         p->rows = most(1, DY_TILE_BYTES / (TILE_K * p->line * (int64_t)sizeof(T)));
-        p->rows = ceil_div(a->oh, ceil_div(a->oh, p->rows));
+        p->rows = round_up(ceil_div(a->oh, ceil_div(a->oh, p->rows)), 2); /* windows stay whole */
         p->plane = p->rows * p->line;
     }
     p->taps = a->kh * a->kw * a->c;
@@ -92,85 +91,6 @@ static double make_plan(plan *p, const fnn_conv_bwd_weight_args *args) {
     double cost = (double)groups * (flop / CONV_FLOP_PER_NS + moved * 0.2);
     p->chunks = most(1, least(least(CONV_TASKS, groups), 1 + (int64_t)(cost / CONV_TASK_NS)));
     return cost;
-}
-
-/* Some output rows: of x the pixel that the first of them reads, of dy the first channel. */
-typedef struct {
-    const T *x, *dy;
-    int64_t lines, line, pitch; /* pitch: of x, from line to line */
-    int64_t plane;              /* of dy */
-    int fresh;                  /* sums hold nothing yet */
-} block;
-
-/* sums[tap][k] += the products of a block, for TILE_TAPS weights of `rows` output channels. */
-FNN_INLINE void add_products(int rows, const block *b, int64_t first, const int64_t *offsets,
-                             V *sums, int64_t k, int64_t taps) {
-    const T *dy = b->dy + first * b->plane, *x = b->x;
-    int64_t plane = b->plane, line = b->line, left = b->lines;
-    V acc[TILE_K][TILE_TAPS];
-#pragma GCC unroll 8
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-        for (int t = 0; t < TILE_TAPS; t++) acc[i][t] = (V){0};
-    do {
-        const T *from[TILE_TAPS];
-        for (int t = 0; t < TILE_TAPS; t++) from[t] = x + offsets[t];
-        int64_t p = 0;
-        do {
-            V window[TILE_TAPS];
-#pragma GCC unroll 4
-            for (int t = 0; t < TILE_TAPS; t++) window[t] = v_load(from[t] + p);
-#pragma GCC unroll 8
-            for (int i = 0; i < rows; i++) {
-                V grad = v_load(dy + i * plane + p);
-#pragma GCC unroll 4
-                for (int t = 0; t < TILE_TAPS; t++) acc[i][t] += grad * window[t];
-            }
-            p += VL;
-        } while (p < line);
-        x += b->pitch;
-        dy += line;
-    } while (--left > 0);
-    sums += first;
-#pragma GCC unroll 4
-    for (int t = 0; t < TILE_TAPS; t++, sums += k) {
-        if (t >= taps) break;
-#pragma GCC unroll 8
-        for (int i = 0; i < rows; i++) sums[i] = b->fresh ? acc[i][t] : sums[i] + acc[i][t];
-    }
-}
-
-#define ROWS(n)                                                                                    \
-    static __attribute__((noinline)) void add_products_##n(                                        \
-        const block *b, int64_t first, const int64_t *offsets, V *sums, int64_t k, int64_t taps) { \
-        add_products(n, b, first, offsets, sums, k, taps);                                         \
-    }
-ROWS(1)
-ROWS(2)
-ROWS(3)
-ROWS(4)
-#if FNN_VBYTES == 64
-ROWS(5)
-ROWS(6)
-#endif
-
-static void add_rows(int64_t rows, const block *b, int64_t first, const int64_t *offsets, V *sums,
-                     int64_t k, int64_t taps) {
-    switch (rows) {
-#define CASE(n)                                                                                    \
-    case n:                                                                                        \
-        add_products_##n(b, first, offsets, sums, k, taps);                                        \
-        break;
-        CASE(1)
-        CASE(2)
-        CASE(3)
-        CASE(4)
-#if FNN_VBYTES == 64
-        CASE(5)
-        CASE(6)
-#endif
-#undef CASE
-    }
 }
 
 static void add_block(const plan *p, const block *b, const int64_t *offsets, V *sums) {
@@ -200,12 +120,32 @@ static void list_offsets(const plan *p, int64_t *offsets) {
     for (int64_t t = 0; t < TILE_TAPS; t++) to[t] = to[-1];
 }
 
+/* Some rows of dy from that of 2x2 max pooling: each element to the pixel that was the largest. */
+static void spread_rows(const plan *p, int64_t first, int64_t y, int64_t lines, T *dy) {
+    const conv_shape *a = &p->a;
+    int64_t rows = a->oh / 2, cols = a->ow / 2;
+    for (int64_t o = 0; o < a->k; o++, dy += p->plane)
+        for (int64_t line = 0; line < lines; line++) {
+            T *to = dy + line * p->line;
+            int64_t row = y + line, pixel = 0;
+            int64_t from = ((first / VL * a->k + o) * rows + row / 2) * cols * VL;
+            for (; row / 2 < rows && pixel < 2 * cols; pixel += 2, from += VL) {
+                V grad = v_load(p->dy + from);
+                VI at = pool_load_idx(p->idx + from, VL) - pool_position(row * a->ow + pixel);
+                if (p->saved) grad = v_select(v_load(p->saved + from) > 0, grad, (V){0});
+                v_store(to + pixel * VL, v_select(at == 0, grad, (V){0}));
+                v_store(to + (pixel + 1) * VL, v_select(at == 1, grad, (V){0}));
+            }
+            for (; pixel < a->ow; pixel++) v_store(to + pixel * VL, (V){0});
+        }
+}
+
 /* `lanes` samples from `first` on. */
 static void add_samples(const plan *p, int64_t first, T *x, T *dy, const int64_t *offsets, V *sums,
                         int fresh) {
     const conv_shape *a = &p->a;
     int64_t x_size = a->ih * a->iw * a->c, dy_size = a->oh * a->ow * a->k;
-    const T *from_x = p->x + first * x_size, *from_dy = p->dy + first * dy_size;
+    const T *from_x = p->x + first * x_size, *from_dy = p->dy + first * dy_size; /* without idx */
     block b = {x, dy, 1, p->line, 0, p->plane, fresh};
     if (p->lanes == 1) {
         take_planes(from_x, p->x + a->n * x_size, a->ih, a->iw, a->c, x, p->height * p->width,
@@ -216,13 +156,24 @@ static void add_samples(const plan *p, int64_t first, T *x, T *dy, const int64_t
         return;
     }
     int64_t samples = least(VL, a->n - first);
-    take_lanes(from_x, x_size, samples, a->ih, a->iw, a->c,
-               x + (a->pad_h * p->width + a->pad_w) * VL, p->height * p->width * VL, p->width);
+    T *inside = x + (a->pad_h * p->width + a->pad_w) * VL;
+    if (p->planes)
+        surround_planes(from_x, a->ih, a->iw, a->c, inside, p->height * p->width * VL, p->width);
+    else
+        take_lanes(from_x, x_size, samples, a->ih, a->iw, a->c, inside, p->height * p->width * VL,
+                   p->width);
     b.pitch = p->width * VL;
     for (int64_t y = 0; y < a->oh; y += b.lines, b.x += b.lines * b.pitch) {
         b.lines = least(p->rows, a->oh - y);
-        take_lanes(from_dy + y * a->ow * a->k, dy_size, samples, b.lines, a->ow, a->k, dy, p->plane,
-                   a->ow);
+        if (p->idx) {
+            spread_rows(p, first, y, b.lines, dy);
+        } else if (p->planes) {
+            b.dy = from_dy + y * a->ow * VL;
+            b.plane = a->oh * a->ow * VL;
+        } else {
+            take_lanes(from_dy + y * a->ow * a->k, dy_size, samples, b.lines, a->ow, a->k, dy,
+                       p->plane, a->ow);
+        }
         add_block(p, &b, offsets, sums);
         b.fresh = 0;
     }
@@ -273,19 +224,46 @@ static void run_task(void *ctx, int64_t task) {
         sum_lanes(p, sums, p->dw, p->dbias);
 }
 
-int64_t FNN_SYM(conv_weight_planar_size)(const fnn_conv_bwd_weight_args *args) {
-    plan p = {0};
-    make_plan(&p, args);
+static int64_t work_size(plan p) {
     return p.chunks > 1 ? p.chunks * (p.taps + 1) * p.a.k * (int64_t)sizeof(T) : 0;
 }
 
-int FNN_SYM(conv_weight_planar)(const fnn_conv_bwd_weight_args *args) {
-    plan p = {
-        .x = args->x, .dy = args->dy, .dw = args->dw, .dbias = args->dbias, .work = args->work};
-    double cost = make_plan(&p, args);
-    fnn_parallel(p.chunks, cost, run_task, &p);
-    if (p.failed) return FNN_NO_MEMORY;
-    int64_t weights = p.taps * p.a.k;
-    if (p.chunks > 1) conv_sum_chunks(p.work, p.chunks, p.dw, weights, p.dbias, p.a.k);
+static int run_plan(plan *p, double cost) {
+    fnn_parallel(p->chunks, cost, run_task, p);
+    if (p->failed) return FNN_NO_MEMORY;
+    int64_t weights = p->taps * p->a.k;
+    if (p->chunks > 1) conv_sum_chunks(p->work, p->chunks, p->dw, weights, p->dbias, p->a.k);
     return FNN_OK;
+}
+
+int64_t FNN_SYM(conv_weight_planar_size)(const fnn_conv_bwd_weight_args *a) {
+    plan p = {0};
+    make_plan(&p, CONV_SHAPE(a), 0);
+    return work_size(p);
+}
+
+int FNN_SYM(conv_weight_planar)(const fnn_conv_bwd_weight_args *a) {
+    plan p = {.x = a->x, .dy = a->dy, .dw = a->dw, .dbias = a->dbias, .work = a->work};
+    double cost = make_plan(&p, CONV_SHAPE(a), 0);
+    return run_plan(&p, cost);
+}
+
+int64_t FNN_SYM(lanes_conv_bwd_weight_size)(const fnn_lanes_conv_bwd_weight_args *a) {
+    plan p = {0};
+    conv_shape shape = LANES_SHAPE(a);
+    make_plan(&p, shape, 1);
+    return work_size(p);
+}
+
+int FNN_SYM(lanes_conv_bwd_weight)(const fnn_lanes_conv_bwd_weight_args *a) {
+    plan p = {.x = a->x,
+              .dy = a->dy,
+              .idx = a->idx,
+              .saved = a->saved,
+              .dw = a->dw,
+              .dbias = a->dbias,
+              .work = a->work};
+    conv_shape shape = LANES_SHAPE(a);
+    double cost = make_plan(&p, shape, 1);
+    return run_plan(&p, cost);
 }

@@ -14,6 +14,7 @@
 
 extern const fnn_table FNN_SYM(table);
 const fnn_table FNN_SYM(table) = {
+    .lanes = VL,
     .run =
         {
 #define FNN_KERNEL(name, fields) (fnn_kernel) FNN_SYM(name),

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 OBJECTS = Path(__file__).resolve().parents[2] / "build"
-FAMILIES = ("gemm", "conv", "conv_weight", "conv_weight_planar")
-MICROKERNEL = re.compile(r"(tile|dense)_\d+(x|_)\d|add_products_\d")
+FAMILIES = ("gemm", "conv", "conv_weight", "conv_weight_planar", "conv_lanes_pool")
+MICROKERNEL = re.compile(r"(tile|dense)_\d+(x|_)\d|(add_products|pooled_tile)_\d")
 LEAST_FMAS = 8  # of a loop that holds a tile's sums
 FMA = re.compile(r"v?f(n?m)(add|sub)|fmla|mulp[sd]")
 REGISTER = re.compile(r"%[xyz]mm\d|\b[vq]\d+")
