@@ -48,6 +48,21 @@ FNN_INLINE V dropout_of(const random_job *job, VU half, V x) {
     return (V)((VI)(x * v_set1(job->scale)) & keep);
 }
 
+#if defined(__AVX512F__) && FNN_BITS == 32
+/* What a block of words decides: the halves are compared as they are, without widening them. */
+FNN_INLINE void drop_block(const random_job *job, const uint32_t *drawn, const T *x, T *y) {
+    const __m512i threshold = _mm512_set1_epi16((short)job->threshold);
+    const __m512 scale = _mm512_set1_ps(job->scale);
+#pragma GCC unroll 2
+    for (int k = 0; k < PHILOX_WORDS; k += VL, x += 2 * VL, y += 2 * VL) {
+        __mmask32 keep = _mm512_cmpge_epu16_mask(_mm512_loadu_si512(drawn + k), threshold);
+        _mm512_storeu_ps(y, _mm512_maskz_mul_ps((__mmask16)keep, _mm512_loadu_ps(x), scale));
+        __mmask16 high = (__mmask16)(keep >> VL);
+        _mm512_storeu_ps(y + VL, _mm512_maskz_mul_ps(high, _mm512_loadu_ps(x + VL), scale));
+    }
+}
+#endif
+
 FNN_INLINE void random_blocks(const void *ctx, int64_t task, const int dropout) {
     const random_job own = *(const random_job *)ctx, *job = &own; /* no store to y may change it */
     const int64_t of_word = dropout ? 2 : 1, step = of_word * PHILOX_WORDS;
@@ -55,6 +70,12 @@ FNN_INLINE void random_blocks(const void *ctx, int64_t task, const int dropout) 
     uint32_t drawn[PHILOX_WORDS] __attribute__((aligned(64)));
     for (int64_t i = from; i < to; i += step) {
         philox_words(&job->stream, (uint64_t)(i / (4 * of_word)), drawn);
+#if defined(__AVX512F__) && FNN_BITS == 32
+        if (dropout && i + step <= to) {
+            drop_block(job, drawn, job->x + i, job->y + i);
+            continue;
+        }
+#endif
         for (int64_t j = 0; j < step && i + j < to; j += VL) {
             int64_t at = i + j, lanes = to - at;
             VU word = lanes_of(drawn, j, dropout);
