@@ -9,6 +9,7 @@
 #ifndef FNN_VMATH_H
 #define FNN_VMATH_H
 
+#include "log.h"
 #include "tanh.h"
 #include "vbits.h"
 
@@ -98,6 +99,9 @@ FNN_INLINE V v_expm1(V x) {
 }
 
 FNN_INLINE V v_log(V x) {
+#if defined(FNN_PIECES)
+    return log_by_pieces(x, FNN_LN2_HIGH, FNN_LN2_LOW);
+#else
     VI tiny = x < FNN_SMALLEST_NORMAL;
     V scaled = v_select(tiny, x * (T)((TU)1 << MANTISSA_BITS), x);
     /* scaled = 2^n m, with m between sqrt(1/2) and sqrt(2). */
@@ -124,6 +128,7 @@ FNN_INLINE V v_log(V x) {
     V outside = v_select(x < 0, v_set1((T)__builtin_nan("")), x); /* inf and NaN stay */
     outside = v_select(x == 0, v_set1(-inf), outside);
     return v_select((x > 0) & (x < inf), y, outside);
+#endif
 }
 
 /* log(1 + x) for 0 <= x <= 1, to full relative accuracy near 0: what rounding 1 + x lost enters in

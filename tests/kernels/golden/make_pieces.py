@@ -1,4 +1,4 @@
-"""Prints the tables of kernels/tanh.h, erf.h and gelu.h. Run with mpmath and NumPy installed.
+"""Prints the tables of kernels/tanh.h, log.h, erf.h and gelu.h. Run with mpmath and NumPy installed.
 
 Piece i of a function is a polynomial in u = a - i * width, lowest power first, that Lawson's weighted
 least squares bring near the one of least error in ULP. Each coefficient is rounded before the next
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from mpmath import erf, erfc, exp, mp, mpf, pi, sqrt, tanh
+from mpmath import erf, erfc, exp, log1p, mp, mpf, pi, sqrt, tanh
 
 mp.dps = 30
 PIECES = 32
@@ -26,6 +26,7 @@ class Function:
     end: int
     least: float = 0.0  # errors are counted in ULP of no less
     beside: float = 0.0  # so many times u is added to the polynomial
+    low: int = 0  # the first piece's number, not 0; those below 0 stand 32 later
 
 
 def tail(a):
@@ -40,6 +41,7 @@ def density(a):
 FUNCTIONS = {
     # A width for which tanh at the first few centres is a float or almost: rounding them costs nothing.
     "tanh": Function(tanh, 4538 / 2**14, 6, (0.0, 1.0), 1),
+    "log": Function(log1p, 1 / 32, 5, (0.0, 1.0), 0, low=-8),  # of 1 + a
     "erf": Function(erf, 1 / 8, 5, (0.0,), 1, beside=1.0),
     "gelu_bend": Function(lambda a: a * tail(a), 1 / 4, 6, (0.0, 0.5), 0),
     "gelu_slope": Function(lambda a: tail(a) - a * density(a), 1 / 4, 6, (0.5,), 0, 1 / 64),
@@ -68,10 +70,12 @@ def fit(u, values, weight, powers):
 
 def piece(function, i):
     width, last = function.width, i == PIECES - 1
-    if last and function.end == 0:
+    if function.low:
+        i, last = i - PIECES * (i > PIECES // 2), False
+    if (last and function.end == 0) or i < function.low:
         return [np.float32(0)] * function.terms, 0.0
     nodes = np.cos(np.pi * (np.arange(121) + 0.5) / 121)
-    u = nodes * width / 2 if i else (nodes + 1) * width / 4
+    u = nodes * width / 2 if i or function.low else (nodes + 1) * width / 4
     tilt = 1 - mpf(2) ** -27 - function.exact(mpf(width) * (PIECES - 0.5)) if last else 0
 
     def f(a):
