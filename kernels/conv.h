@@ -129,6 +129,7 @@ int FNN_SYM(conv_gather_bwd_data)(const fnn_conv_bwd_data_args *a);
 /* conv_depthwise.c: groups == c == k. */
 int FNN_SYM(conv_depthwise_fwd)(const fnn_conv_fwd_args *a);
 int FNN_SYM(conv_depthwise_bwd_data)(const fnn_conv_bwd_data_args *a);
+/* conv_depthwise_weight.c */
 int FNN_SYM(conv_depthwise_bwd_weight)(const fnn_conv_bwd_weight_args *a);
 int64_t FNN_SYM(conv_depthwise_bwd_weight_size)(const fnn_conv_bwd_weight_args *a);
 

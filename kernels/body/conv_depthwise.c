@@ -1,239 +1,225 @@
-/* Depthwise convolution (groups == c == k): vectors run along the channels.
- *
- * Forward and backward-data gather: each destination pixel sums its taps inside the source. Which
- * kernel columns a destination column has, and where, is listed once per task. Backward-weights
- * sums x * dy over the valid pixels of each kernel position, in chunks of output rows whose partial
- * sums are added in a fixed order.
+/* Depthwise convolution (groups == c == k), forward and backward-data: each destination pixel sums
+ * its taps inside the source. Some pixels of a run (conv_runs.h) at a time share the loads of the
+ * weights and, where a kernel row's taps lie side by side, those of the source.
  */
-#include "conv_sum.h"
+#include "conv_runs.h"
 
-enum { WIDE = 4 }; /* vectors of channels at a time */
+#ifdef __x86_64__
+#define IN_REGISTER(v) __asm__("" : "+v"(v))
+#else
+#define IN_REGISTER(v) __asm__("" : "+w"(v))
+#endif
 
-FNN_INLINE V load_part(const T *p, int64_t n) { return n >= VL ? v_load(p) : v_load_n(p, n); }
-FNN_INLINE void store_part(T *p, V v, int64_t n) {
-    if (n >= VL)
-        v_store(p, v);
-    else
-        v_store_n(p, v, n);
-}
-
-/* --- forward and backward-data ---------------------------------------------------------------- */
+enum { WIDE = 8 }; /* pixels at a time */
 
 typedef struct {
-    int64_t x, w; /* offsets of the source pixel and of the weights */
-} tap;
-
-typedef struct {
-    conv_shape a;
+    walk k;
     const T *src, *w, *bias, *residual, *saved;
     T *dst;
-    int64_t act, src_h, src_w, dst_h, dst_w, task_rows;
-    int backward, failed;
+    int64_t act, task_rows;
 } gather;
 
-/* The source coordinate that kernel position r of destination coordinate i reads, or -1. */
-static int64_t source_of(int backward, int64_t i, int64_t r, int64_t stride, int64_t pad,
-                         int64_t dilation, int64_t size) {
-    int64_t at = backward ? i + pad - r * dilation : i * stride - pad + r * dilation;
-    if (backward) {
-        if (at < 0 || at % stride != 0) return -1;
-        at /= stride;
+/* Pixels of a run within one row of the destination. */
+typedef struct {
+    const gather *g;
+    const run *cols;
+    const tap *rows;
+    int64_t row_count;
+    const T *src; /* the sample, as the run's pixels move on */
+    int64_t dst;  /* offset of the first pixel */
+} tile;
+
+static __attribute__((noinline)) void finish_pixels(const gather *g, const V *sums, int width,
+                                                    int64_t step, int64_t dst, int64_t n) {
+    for (int p = 0; p < width; p++, dst += step) {
+        V v = sums[p];
+        if (g->residual) v += load_part(g->residual + dst, n);
+        V saved = g->saved ? load_part(g->saved + dst, n) : (V){0};
+        store_part(g->dst + dst, epilogue(g->act, v, saved), n);
     }
-    return at < 0 || at >= size ? -1 : at;
 }
 
-/* nv vectors of channels of one pixel; n: channels left (the last vector may be partial). */
-FNN_INLINE void gather_channels(const gather *g, const int nv, const tap *rows, int64_t row_count,
-                                const tap *cols, int64_t col_count, int64_t c, int64_t dst,
-                                int64_t n) {
-    V acc[WIDE];
-#pragma GCC unroll 4
-    for (int j = 0; j < nv; j++)
-        acc[j] = g->bias ? load_part(g->bias + c + j * VL, n - j * VL) : (V){0};
-    for (int64_t r = 0; r < row_count; r++)
-        for (int64_t s = 0; s < col_count; s++) {
-            const T *x = g->src + rows[r].x + cols[s].x + c, *w = g->w + rows[r].w + cols[s].w + c;
-#pragma GCC unroll 4
-            for (int j = 0; j < nv; j++)
-                acc[j] += load_part(x + j * VL, n - j * VL) * load_part(w + j * VL, n - j * VL);
+/* sums `step` apart from dst on; n: channels of each. */
+FNN_INLINE void store_pixels(const gather *g, const V *acc, const int width, int64_t step,
+                             int64_t dst, int64_t n) {
+    if (g->residual || g->act > FNN_ACT_RELU) {
+        V sums[WIDE];
+#pragma GCC unroll 8
+        for (int p = 0; p < width; p++) sums[p] = acc[p];
+        finish_pixels(g, sums, width, step, dst, n);
+        return;
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < width; p++)
+        store_part(g->dst + dst + p * step, g->act == FNN_ACT_RELU ? v_relu(acc[p]) : acc[p], n);
+}
+
+/* `width` pixels, n channels from c on, at most a vector. */
+FNN_INLINE void gather_vector(const tile *b, const int width, int64_t c, int64_t n) {
+    const gather *g = b->g;
+    const tap *cols = b->cols->cols;
+    int64_t step = g->k.src_step, step3 = 3 * step, step5 = 5 * step, step7 = 7 * step;
+    /* Opaque, or the compiler walks from pixel to pixel. */
+    __asm__("" : "+r"(step3), "+r"(step5), "+r"(step7));
+    int64_t steps[WIDE] = {0, step, 2 * step, step3, 4 * step, step5, 2 * step3, step7};
+    V acc[WIDE], start = g->bias ? load_part(g->bias + c, n) : (V){0};
+#pragma GCC unroll 8
+    for (int p = 0; p < width; p++) acc[p] = start;
+    for (int64_t r = 0; r < b->row_count; r++) {
+        const T *x = b->src + b->rows[r].x + c, *w = g->w + b->rows[r].w + c;
+        for (int64_t s = 0; s < b->cols->col_count; s++) {
+            const T *from = x + cols[s].x;
+            V weight = load_part(w + cols[s].w, n);
+#pragma GCC unroll 8
+            for (int p = 0; p < width; p++) acc[p] += load_part(from + steps[p], n) * weight;
         }
-#pragma GCC unroll 4
-    for (int j = 0; j < nv; j++) {
-        int64_t at = dst + c + j * VL;
-        if (g->residual) acc[j] += load_part(g->residual + at, n - j * VL);
-        V saved = g->saved ? load_part(g->saved + at, n - j * VL) : (V){0};
-        store_part(g->dst + at, epilogue(g->act, acc[j], saved), n - j * VL);
     }
+    store_pixels(g, acc, width, g->k.dst_step, b->dst + c, n);
 }
 
-static void gather_pixel(const gather *g, const tap *rows, int64_t row_count, const tap *cols,
-                         int64_t col_count, int64_t dst) {
-    int64_t c = 0, all = g->a.c;
-    for (; c + WIDE * VL <= all; c += WIDE * VL)
-        gather_channels(g, WIDE, rows, row_count, cols, col_count, c, dst, WIDE * VL);
-    for (; c + VL <= all; c += VL)
-        gather_channels(g, 1, rows, row_count, cols, col_count, c, dst, VL);
-    if (c < all) gather_channels(g, 1, rows, row_count, cols, col_count, c, dst, all - c);
+/* The same where the kernel has three columns side by side, `stride` apart from pixel to pixel:
+ * each source pixel is loaded once for all of them. */
+FNN_INLINE void gather_three(const tile *b, const int width, const int stride, int64_t c,
+                             int64_t n) {
+    const gather *g = b->g;
+    const tap *left = b->cols->cols, *right = left + 2;
+    if (left->x > right->x) left = right, right = b->cols->cols;
+    int64_t next = right->w > left->w ? g->k.a.c : -g->k.a.c, step = g->k.a.c * (int64_t)sizeof(T);
+    int64_t step3 = 3 * step, step5 = 5 * step, step7 = 7 * step, step9 = 9 * step;
+    V acc[WIDE], start = g->bias ? load_part(g->bias + c, n) : (V){0};
+#pragma GCC unroll 8
+    for (int p = 0; p < width; p++) acc[p] = start;
+    const T *src = b->src + left->x + c, *weights = g->w + left->w + c;
+    for (const tap *row = b->rows; row < b->rows + b->row_count; row++) {
+        const T *from = weights + row->w;
+        const char *x = (const char *)(src + row->x);
+        /* Opaque: multiples are made in the addresses, not kept or added up. */
+        __asm__("" : "+r"(step), "+r"(step3), "+r"(step5), "+r"(step7), "+r"(step9));
+        const char *at[10] = {x,         x + step,      x + 2 * step, x + step3,    x + 4 * step,
+                              x + step5, x + 2 * step3, x + step7,    x + 8 * step, x + step9};
+        V w[3] = {load_part(from, n), load_part(from + next, n), load_part(from + 2 * next, n)};
+#pragma GCC unroll 10
+        for (int i = 0; i < (width - 1) * stride + 3; i++) {
+            V v = load_part((const T *)at[i], n);
+            IN_REGISTER(v);
+#pragma GCC unroll 3
+            for (int t = 0; t < 3; t++)
+                if (i >= t && (i - t) % stride == 0 && (i - t) / stride < width)
+                    acc[(i - t) / stride] += v * w[t];
+        }
+    }
+    store_pixels(g, acc, width, g->k.dst_step, b->dst + c, n);
+}
+
+/* One pixel, WIDE / 2 vectors of channels at a time. */
+static void gather_1(const tile *b) {
+    enum { VECTORS = WIDE / 2 };
+    const gather *g = b->g;
+    const tap *cols = b->cols->cols;
+    int64_t c = 0, all = g->k.a.c;
+    for (; c + VECTORS * VL <= all; c += VECTORS * VL) {
+        V acc[VECTORS];
+#pragma GCC unroll 4
+        for (int j = 0; j < VECTORS; j++) acc[j] = g->bias ? v_load(g->bias + c + j * VL) : (V){0};
+        for (int64_t r = 0; r < b->row_count; r++)
+            for (int64_t s = 0; s < b->cols->col_count; s++) {
+                const T *x = b->src + b->rows[r].x + cols[s].x + c;
+                const T *w = g->w + b->rows[r].w + cols[s].w + c;
+#pragma GCC unroll 4
+                for (int j = 0; j < VECTORS; j++) acc[j] += v_load(x + j * VL) * v_load(w + j * VL);
+            }
+        store_pixels(g, acc, VECTORS, VL, b->dst + c, VL);
+    }
+    for (; c + VL <= all; c += VL) gather_vector(b, 1, c, VL);
+    if (c < all) gather_vector(b, 1, c, all - c);
+}
+
+#define GATHER(name, vector, ...)                                                                  \
+    static void name(const tile *b) {                                                              \
+        int64_t c = 0, all = b->g->k.a.c;                                                          \
+        for (; c + VL <= all; c += VL) vector(b, __VA_ARGS__, c, VL);                              \
+        if (c < all) vector(b, __VA_ARGS__, c, all - c);                                           \
+    }
+GATHER(gather_4, gather_vector, 4)
+GATHER(gather_8, gather_vector, 8)
+GATHER(gather_three_4, gather_three, 4, 1)
+GATHER(gather_three_8, gather_three, 8, 1)
+GATHER(gather_three_strided, gather_three, 4, 2)
+
+static void gather_run(tile *b) {
+    const walk *k = &b->g->k;
+    int64_t i = 0, count = b->cols->count, wide = 8;
+    void (*run_8)(const tile *) = gather_8, (*run_4)(const tile *) = gather_4;
+    if (b->cols->col_count == 3 && k->a.dilation_w == 1 && k->phases == 1) {
+        if (k->src_step == k->a.c)
+            run_8 = gather_three_8, run_4 = gather_three_4;
+        else if (k->src_step == 2 * k->a.c)
+            wide = 4, run_8 = run_4 = gather_three_strided;
+    }
+    for (int64_t now; i < count;
+         i += now, b->src += now * k->src_step, b->dst += now * k->dst_step) {
+        now = count - i >= wide ? wide : count - i >= 4 ? 4 : 1;
+        (now == 1 ? gather_1 : now == 4 ? run_4 : run_8)(b);
+    }
 }
 
 static void gather_task(void *ctx, int64_t task) {
-    gather *g = ctx;
-    const conv_shape *a = &g->a;
-    size_t taps = (size_t)(g->dst_w * a->kw + a->kh);
-    tap *cols = fnn_scratch(taps * sizeof(tap) + (size_t)g->dst_w * sizeof(int64_t));
-    if (!cols) {
-        __atomic_store_n(&g->failed, 1, __ATOMIC_RELAXED);
-        return;
-    }
-    tap *rows = cols + g->dst_w * a->kw;
-    int64_t *col_count = (int64_t *)(cols + taps);
-    for (int64_t i = 0; i < g->dst_w; i++) {
-        col_count[i] = 0;
-        for (int64_t s = 0; s < a->kw; s++) {
-            int64_t x =
-                source_of(g->backward, i, s, a->stride_w, a->pad_w, a->dilation_w, g->src_w);
-            if (x >= 0) cols[i * a->kw + col_count[i]++] = (tap){x * a->c, s * a->c};
-        }
-    }
-    int64_t end = least(a->n * g->dst_h, (task + 1) * g->task_rows);
+    const gather *g = ctx;
+    const walk *k = &g->k;
+    int64_t end = least(k->a.n * k->dst_h, (task + 1) * g->task_rows);
     for (int64_t row = task * g->task_rows; row < end; row++) {
-        int64_t sample = row / g->dst_h, row_count = 0;
-        for (int64_t r = 0; r < a->kh; r++) {
-            int64_t y = source_of(g->backward, row % g->dst_h, r, a->stride_h, a->pad_h,
-                                  a->dilation_h, g->src_h);
-            if (y >= 0)
-                rows[row_count++] =
-                    (tap){(sample * g->src_h + y) * g->src_w * a->c, r * a->kw * a->c};
+        int64_t sample = row / k->dst_h, y = row % k->dst_h;
+        tile b = {.g = g, .rows = k->rows + y * k->a.kh, .row_count = k->row_count[y]};
+        for (b.cols = k->runs; b.cols < k->runs + k->run_count; b.cols++) {
+            b.src = g->src + sample * k->src_h * k->src_w * k->a.c;
+            b.dst = row * k->dst_w * k->a.c + b.cols->first;
+            gather_run(&b);
         }
-        for (int64_t i = 0; i < g->dst_w; i++)
-            gather_pixel(g, rows, row_count, cols + i * a->kw, col_count[i],
-                         (row * g->dst_w + i) * a->c);
     }
 }
 
 static int run_gather(gather *g) {
-    double row_ns = (double)g->dst_w * (double)g->a.c * (double)(g->a.kh * g->a.kw + 2) * 1.5 / VL;
-    int64_t all = g->a.n * g->dst_h;
+    const conv_shape *a = &g->k.a;
+    int64_t all = a->n * g->k.dst_h;
     if (all == 0) return FNN_OK;
+    if (!list_walk(&g->k, g->k.phases > 1 ? WIDE : g->k.dst_w)) return FNN_NO_MEMORY;
+    /* A tap of a vector at 0.15 ns, the image at 20 GB/s. */
+    double row_ns = (double)(g->k.dst_w * a->c) * ((double)(a->kh * a->kw) * 0.15 / VL + 0.4);
     g->task_rows = least(all, 1 + (int64_t)(CONV_TASK_NS / (row_ns + 1.0)));
     fnn_parallel(ceil_div(all, g->task_rows), row_ns * (double)all, gather_task, g);
-    return g->failed ? FNN_NO_MEMORY : FNN_OK;
+    return FNN_OK;
 }
 
 int FNN_SYM(conv_depthwise_fwd)(const fnn_conv_fwd_args *a) {
-    gather g = {.a = CONV_SHAPE(a),
+    gather g = {.k = {.a = CONV_SHAPE(a),
+                      .phases = 1,
+                      .src_h = a->ih,
+                      .src_w = a->iw,
+                      .dst_h = a->oh,
+                      .dst_w = a->ow},
                 .src = a->x,
                 .w = a->packed,
                 .bias = a->bias,
                 .residual = a->residual,
                 .saved = epilogue_reads_saved(a->act) ? a->saved : NULL,
                 .dst = a->y,
-                .act = a->act,
-                .src_h = a->ih,
-                .src_w = a->iw,
-                .dst_h = a->oh,
-                .dst_w = a->ow};
+                .act = a->act};
     return run_gather(&g);
 }
 
 int FNN_SYM(conv_depthwise_bwd_data)(const fnn_conv_bwd_data_args *a) {
-    gather g = {.a = CONV_SHAPE(a),
+    gather g = {.k = {.a = CONV_SHAPE(a),
+                      .backward = 1,
+                      .phases = a->stride_w,
+                      .src_h = a->oh,
+                      .src_w = a->ow,
+                      .dst_h = a->ih,
+                      .dst_w = a->iw},
                 .src = a->dy,
                 .w = a->packed,
                 .residual = a->residual,
                 .saved = epilogue_reads_saved(a->act) ? a->saved : NULL,
                 .dst = a->dx,
-                .act = a->act,
-                .src_h = a->oh,
-                .src_w = a->ow,
-                .dst_h = a->ih,
-                .dst_w = a->iw,
-                .backward = 1};
+                .act = a->act};
     return run_gather(&g);
-}
-
-/* --- backward-weights ------------------------------------------------------------------------- */
-
-typedef struct {
-    conv_shape a;
-    const T *x, *dy;
-    T *dw, *dbias, *work;
-    int64_t rows, chunks, dw_size;
-} weight_plan;
-
-/* Kernel position (r, s) of nv vectors of channels over output rows first..last. r < 0: dbias. */
-FNN_INLINE void weight_channels(const weight_plan *p, const int nv, int64_t r, int64_t s, int64_t c,
-                                int64_t first, int64_t last, int64_t n, T *out) {
-    const conv_shape *a = &p->a;
-    V acc[WIDE];
-#pragma GCC unroll 4
-    for (int j = 0; j < nv; j++) acc[j] = (V){0};
-    int64_t lo = 0, hi = a->ow, shift = s * a->dilation_w - a->pad_w;
-    if (r >= 0) conv_valid_range(a->iw, a->ow, a->stride_w, shift, &lo, &hi);
-    for (int64_t row = first; row < last; row++) {
-        const T *dy = p->dy + (row * a->ow + lo) * a->k + c;
-        int64_t iy = row % a->oh * a->stride_h + r * a->dilation_h - a->pad_h;
-        if (r < 0) {
-            for (int64_t i = lo; i < hi; i++, dy += a->k)
-#pragma GCC unroll 4
-                for (int j = 0; j < nv; j++) acc[j] += load_part(dy + j * VL, n - j * VL);
-        } else if (iy >= 0 && iy < a->ih) {
-            int64_t pixel = (row / a->oh * a->ih + iy) * a->iw + lo * a->stride_w + shift;
-            const T *x = p->x + pixel * a->c + c;
-            for (int64_t i = lo; i < hi; i++, dy += a->k, x += a->stride_w * a->c)
-#pragma GCC unroll 4
-                for (int j = 0; j < nv; j++)
-                    acc[j] +=
-                        load_part(x + j * VL, n - j * VL) * load_part(dy + j * VL, n - j * VL);
-        }
-    }
-#pragma GCC unroll 4
-    for (int j = 0; j < nv; j++) store_part(out + c + j * VL, acc[j], n - j * VL);
-}
-
-static void weight_position(const weight_plan *p, int64_t r, int64_t s, int64_t first, int64_t last,
-                            T *out) {
-    int64_t c = 0, all = p->a.c;
-    for (; c + WIDE * VL <= all; c += WIDE * VL)
-        weight_channels(p, WIDE, r, s, c, first, last, WIDE * VL, out);
-    for (; c + VL <= all; c += VL) weight_channels(p, 1, r, s, c, first, last, VL, out);
-    if (c < all) weight_channels(p, 1, r, s, c, first, last, all - c, out);
-}
-
-static void weight_task(void *ctx, int64_t chunk) {
-    const weight_plan *p = ctx;
-    int64_t first = p->rows * chunk / p->chunks, last = p->rows * (chunk + 1) / p->chunks;
-    T *dw = p->dw, *dbias = p->dbias;
-    if (p->chunks > 1) {
-        dw = p->work + chunk * (p->dw_size + p->a.c);
-        dbias = dw + p->dw_size;
-    }
-    for (int64_t r = 0; r < p->a.kh; r++)
-        for (int64_t s = 0; s < p->a.kw; s++)
-            weight_position(p, r, s, first, last, dw + (r * p->a.kw + s) * p->a.c);
-    if (p->dbias) weight_position(p, -1, 0, first, last, dbias);
-}
-
-static double make_weight_plan(weight_plan *p, const fnn_conv_bwd_weight_args *a) {
-    p->a = CONV_SHAPE(a);
-    p->rows = a->n * a->oh;
-    p->dw_size = a->kh * a->kw * a->c;
-    double cost = (double)p->rows * (double)a->ow * (double)(p->dw_size + a->c) * 1.5 / VL;
-    int64_t limit = least(CONV_TASKS, p->rows);
-    p->chunks = most(1, least(limit, 1 + (int64_t)(cost / CONV_TASK_NS)));
-    return cost;
-}
-
-int64_t FNN_SYM(conv_depthwise_bwd_weight_size)(const fnn_conv_bwd_weight_args *a) {
-    weight_plan p = {0};
-    make_weight_plan(&p, a);
-    return p.chunks > 1 ? p.chunks * (p.dw_size + a->c) * (int64_t)sizeof(T) : 0;
-}
-
-int FNN_SYM(conv_depthwise_bwd_weight)(const fnn_conv_bwd_weight_args *a) {
-    weight_plan p = {.x = a->x, .dy = a->dy, .dw = a->dw, .dbias = a->dbias, .work = a->work};
-    double cost = make_weight_plan(&p, a);
-    fnn_parallel(p.chunks, cost, weight_task, &p);
-    if (p.chunks > 1) conv_sum_chunks(p.work, p.chunks, p.dw, p.dw_size, p.dbias, a->k);
-    return FNN_OK;
 }

@@ -115,6 +115,22 @@ def test_groups(isa, bits, c, k, groups):
 
 
 @bits_of_both
+@pytest.mark.parametrize("c", [5, 34])
+def test_depthwise_rows_of_many_pixels(isa, bits, c):
+    for change in (
+        {"iw": 23, "pad_h": 1, "pad_w": 1},
+        {"iw": 40, "pad_h": 1, "pad_w": 1, "stride_h": 2, "stride_w": 2},
+        {"iw": 25, "pad_w": 2, "dilation_w": 2},
+        {"iw": 24, "kh": 5, "kw": 5, "pad_h": 2, "pad_w": 2},
+        {"iw": 44, "kw": 4, "stride_w": 3, "pad_w": 1},
+    ):
+        Case(Conv(c=c, k=c, groups=c, **change), bits).check()
+    case = Case(Conv(c=c, k=c, groups=c, iw=23, pad_h=1, pad_w=1), bits)
+    case.check_forward(RELU, residual=True)
+    case.check_backward_data(GRAD_TANH, residual=True)
+
+
+@bits_of_both
 @pytest.mark.parametrize("act", range(7))
 @pytest.mark.parametrize("residual", [False, True])
 def test_epilogues(isa, bits, act, residual):
