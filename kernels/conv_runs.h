@@ -7,15 +7,7 @@
 #define FNN_CONV_RUNS_H
 
 #include "conv.h"
-
-/* n channels, at most a vector. */
-FNN_INLINE V load_part(const T *p, int64_t n) { return n >= VL ? v_load(p) : v_load_n(p, n); }
-FNN_INLINE void store_part(T *p, V v, int64_t n) {
-    if (n >= VL)
-        v_store(p, v);
-    else
-        v_store_n(p, v, n);
-}
+#include "lanes.h"
 
 typedef struct {
     int64_t x, w; /* offsets into the source and the weights */

@@ -18,7 +18,6 @@ enum { GELU_TERMS = 6 };
 
 /* a q */
 /* clang-format off */
-/* clang-format off */
 static const T gelu_bend[GELU_TERMS][FNN_PIECES] = {
     {0.0f, 0.100323416f, 0.154268771f, 0.169970512f, 0.158655256f, 0.132062212f, 0.100210801f,
      0.0701035261f, 0.0455002636f, 0.0275050644f, 0.0155241629f, 0.00819434877f, 0.00404969417f,
@@ -59,10 +58,8 @@ static const T gelu_bend[GELU_TERMS][FNN_PIECES] = {
      0.0f},
 };
 /* clang-format on */
-/* clang-format on */
 
 /* q - a phi(a) */
-/* clang-format off */
 /* clang-format off */
 static const T gelu_slope[GELU_TERMS][FNN_PIECES] = {
     {0.5f, 0.304626644f, 0.13250488f, 0.000774278247f, -0.0833154693f, -0.122661583f,
@@ -102,7 +99,6 @@ static const T gelu_slope[GELU_TERMS][FNN_PIECES] = {
      3.44544605e-05f, 1.28462461e-05f, 4.35731863e-06f, 1.37131076e-06f, 3.98698404e-07f,
      1.06572607e-07f, 2.63013735e-08f, 5.98294125e-09f, 1.29262367e-09f, 2.55199167e-10f, 0.0f},
 };
-/* clang-format on */
 /* clang-format on */
 
 FNN_INLINE V gelu_piece(const T terms[][FNN_PIECES], V x) {

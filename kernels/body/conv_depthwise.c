@@ -33,9 +33,9 @@ static __attribute__((noinline)) void finish_pixels(const gather *g, const V *su
                                                     int64_t step, int64_t dst, int64_t n) {
     for (int p = 0; p < width; p++, dst += step) {
         V v = sums[p];
-        if (g->residual) v += load_part(g->residual + dst, n);
-        V saved = g->saved ? load_part(g->saved + dst, n) : (V){0};
-        store_part(g->dst + dst, epilogue(g->act, v, saved), n);
+        if (g->residual) v += load_lanes(g->residual + dst, n);
+        V saved = g->saved ? load_lanes(g->saved + dst, n) : (V){0};
+        store_lanes(g->dst + dst, epilogue(g->act, v, saved), n);
     }
 }
 
@@ -51,7 +51,7 @@ FNN_INLINE void store_pixels(const gather *g, const V *acc, const int width, int
     }
 #pragma GCC unroll 8
     for (int p = 0; p < width; p++)
-        store_part(g->dst + dst + p * step, g->act == FNN_ACT_RELU ? v_relu(acc[p]) : acc[p], n);
+        store_lanes(g->dst + dst + p * step, g->act == FNN_ACT_RELU ? v_relu(acc[p]) : acc[p], n);
 }
 
 /* `width` pixels, n channels from c on, at most a vector. */
@@ -62,16 +62,16 @@ FNN_INLINE void gather_vector(const tile *b, const int width, int64_t c, int64_t
     /* Opaque, or the compiler walks from pixel to pixel. */
     __asm__("" : "+r"(step3), "+r"(step5), "+r"(step7));
     int64_t steps[WIDE] = {0, step, 2 * step, step3, 4 * step, step5, 2 * step3, step7};
-    V acc[WIDE], start = g->bias ? load_part(g->bias + c, n) : (V){0};
+    V acc[WIDE], start = g->bias ? load_lanes(g->bias + c, n) : (V){0};
 #pragma GCC unroll 8
     for (int p = 0; p < width; p++) acc[p] = start;
     for (int64_t r = 0; r < b->row_count; r++) {
         const T *x = b->src + b->rows[r].x + c, *w = g->w + b->rows[r].w + c;
         for (int64_t s = 0; s < b->cols->col_count; s++) {
             const T *from = x + cols[s].x;
-            V weight = load_part(w + cols[s].w, n);
+            V weight = load_lanes(w + cols[s].w, n);
 #pragma GCC unroll 8
-            for (int p = 0; p < width; p++) acc[p] += load_part(from + steps[p], n) * weight;
+            for (int p = 0; p < width; p++) acc[p] += load_lanes(from + steps[p], n) * weight;
         }
     }
     store_pixels(g, acc, width, g->k.dst_step, b->dst + c, n);
@@ -86,7 +86,7 @@ FNN_INLINE void gather_three(const tile *b, const int width, const int stride, i
     if (left->x > right->x) left = right, right = b->cols->cols;
     int64_t next = right->w > left->w ? g->k.a.c : -g->k.a.c, step = g->k.a.c * (int64_t)sizeof(T);
     int64_t step3 = 3 * step, step5 = 5 * step, step7 = 7 * step, step9 = 9 * step;
-    V acc[WIDE], start = g->bias ? load_part(g->bias + c, n) : (V){0};
+    V acc[WIDE], start = g->bias ? load_lanes(g->bias + c, n) : (V){0};
 #pragma GCC unroll 8
     for (int p = 0; p < width; p++) acc[p] = start;
     const T *src = b->src + left->x + c, *weights = g->w + left->w + c;
@@ -97,10 +97,10 @@ FNN_INLINE void gather_three(const tile *b, const int width, const int stride, i
         __asm__("" : "+r"(step), "+r"(step3), "+r"(step5), "+r"(step7), "+r"(step9));
         const char *at[10] = {x,         x + step,      x + 2 * step, x + step3,    x + 4 * step,
                               x + step5, x + 2 * step3, x + step7,    x + 8 * step, x + step9};
-        V w[3] = {load_part(from, n), load_part(from + next, n), load_part(from + 2 * next, n)};
+        V w[3] = {load_lanes(from, n), load_lanes(from + next, n), load_lanes(from + 2 * next, n)};
 #pragma GCC unroll 10
         for (int i = 0; i < (width - 1) * stride + 3; i++) {
-            V v = load_part((const T *)at[i], n);
+            V v = load_lanes((const T *)at[i], n);
             IN_REGISTER(v);
 #pragma GCC unroll 3
             for (int t = 0; t < 3; t++)

@@ -23,16 +23,16 @@ FNN_INLINE void add_products(const walk *k, int64_t pixels, const T *x, const T 
     for (int t = 0; t < SUMS; t++) {
         const tap *at = taps + least(t, count - 1);
         from[t] = x + at->x;
-        acc[t] = load_part(dw + at->w, n);
+        acc[t] = load_lanes(dw + at->w, n);
     }
     for (int64_t i = 0, p = 0; i < pixels; i++, p += k->src_step, dy += k->dst_step) {
-        V grad = load_part(dy, n);
+        V grad = load_lanes(dy, n);
 #pragma GCC unroll 9
-        for (int t = 0; t < SUMS; t++) acc[t] += load_part(from[t] + p, n) * grad;
+        for (int t = 0; t < SUMS; t++) acc[t] += load_lanes(from[t] + p, n) * grad;
     }
 #pragma GCC unroll 9
     for (int t = 0; t < SUMS; t++)
-        if (t < count) store_part(dw + taps[t].w, acc[t], n);
+        if (t < count) store_lanes(dw + taps[t].w, acc[t], n);
 }
 
 /* Output row `row`: x and dy from its first pixel, or its sample's, on. */
@@ -60,12 +60,12 @@ static void add_row(const weight_plan *p, int64_t y, const T *x, const T *dy, T 
 static void add_dbias(const weight_plan *p, const T *dy, T *dbias) {
     int64_t all = p->k.a.c;
     for (int64_t c = 0; c < all; c += VL) {
-        V sum[4] = {load_part(dbias + c, all - c)};
+        V sum[4] = {load_lanes(dbias + c, all - c)};
         int64_t i = 0;
         for (; i + 4 <= p->k.dst_w; i += 4)
-            for (int u = 0; u < 4; u++) sum[u] += load_part(dy + (i + u) * all + c, all - c);
-        for (; i < p->k.dst_w; i++) sum[0] += load_part(dy + i * all + c, all - c);
-        store_part(dbias + c, (sum[0] + sum[1]) + (sum[2] + sum[3]), all - c);
+            for (int u = 0; u < 4; u++) sum[u] += load_lanes(dy + (i + u) * all + c, all - c);
+        for (; i < p->k.dst_w; i++) sum[0] += load_lanes(dy + i * all + c, all - c);
+        store_lanes(dbias + c, (sum[0] + sum[1]) + (sum[2] + sum[3]), all - c);
     }
 }
 
