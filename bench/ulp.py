@@ -33,8 +33,8 @@ VALUES = np.array([erf(a) for a in NODES])
 
 def exact_erf(x: Any) -> Any:
     """Taylor's polynomial of degree 5 around the nearest node below 6; 2 x / sqrt(pi) near 0."""
-    size = np.minimum(np.abs(x), 6)
-    i = np.rint(size / STEP).astype(np.int64)
+    size = np.minimum(np.abs(x), 6)  # NaN stays NaN
+    i = np.rint(np.fmin(size, 6) / STEP).astype(np.int64)
     a, h = NODES[i], size - NODES[i]
     # The derivatives of exp(-a^2): times -2a, 4a^2 - 2, -8a^3 + 12a, 16a^4 - 48a^2 + 12.
     terms = (1.0, -a, (4 * a * a - 2) / 6, (12 - 8 * a * a) * a / 24,
