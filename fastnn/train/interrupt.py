@@ -11,7 +11,8 @@ from typing import Any
 class Interrupt:
     """While inside, SIGINT only sets `.raised`; a second one interrupts at once, as usual.
 
-    Does nothing outside the main thread, or where somebody else's handler is not Python's.
+    Does nothing outside the main thread, where somebody else's handler is not Python's, or where
+    SIGINT is ignored, as under nohup and in a shell's background.
     """
 
     def __init__(self) -> None:
@@ -20,8 +21,9 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.getsignal(signal.SIGINT)
-            if self._before is not None:
+            before = signal.getsignal(signal.SIGINT)
+            if before not in (None, signal.SIG_IGN):
+                self._before = before
                 signal.signal(signal.SIGINT, self._handle)
         return self
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -254,7 +255,16 @@ def test_odd_but_right_inputs() -> None:
         assert trainer.step(x, y) == pytest.approx(want, rel=1e-6)
 
 
-def test_ctrl_c_stops_at_a_step_boundary() -> None:
+@pytest.fixture
+def sigint() -> Iterator[Callable[[Any], None]]:
+    """Sets SIGINT's handler for a test; what the process was started with comes back after it."""
+    before = signal.getsignal(signal.SIGINT)
+    yield lambda handler: signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_stops_at_a_step_boundary(sigint: Callable[[Any], None]) -> None:
+    sigint(signal.default_int_handler)
     x, y = blobs(20000)
     model = mlp()
     trainer = fn.Trainer(model, nn.CrossEntropyLoss(), optim.SGD(lr=0.1))
@@ -270,6 +280,21 @@ def test_ctrl_c_stops_at_a_step_boundary() -> None:
     again.fit(x, y, epochs=trainer.steps // per_epoch, batch_size=32, progress=False)
     assert trainer.steps >= again.steps
     assert np.isfinite(model.state_dict()["0.weight"]).all()
+
+
+def test_an_ignored_sigint_stays_ignored(sigint: Callable[[Any], None]) -> None:
+    sigint(signal.SIG_IGN)
+    x, y = blobs(64)
+
+    class Sends(fn.train.Callback):
+        def on_epoch_end(self, trainer: fn.Trainer, values: Any) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    trainer = fn.Trainer(mlp(), nn.CrossEntropyLoss(), optim.SGD(lr=0.1))
+    history = trainer.fit(x, y, epochs=3, batch_size=32, progress=False, callbacks=[Sends()])
+    assert not history.interrupted
+    assert trainer.steps == 6
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_value_and_grad_matches_by_hand_and_any_function_is_a_loss() -> None:
