@@ -256,6 +256,7 @@ def test_data_that_cannot_be_had(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.usefixtures("heard_sigint")
 def test_interrupt(tmp_path):
     arguments = ["train", "--model", "mlp", "--epochs", "1000000", "--save", str(tmp_path / "file")]
     process = subprocess.Popen(

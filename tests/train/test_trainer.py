@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -255,16 +254,8 @@ def test_odd_but_right_inputs() -> None:
         assert trainer.step(x, y) == pytest.approx(want, rel=1e-6)
 
 
-@pytest.fixture
-def sigint() -> Iterator[Callable[[Any], None]]:
-    """Sets SIGINT's handler for a test; what the process was started with comes back after it."""
-    before = signal.getsignal(signal.SIGINT)
-    yield lambda handler: signal.signal(signal.SIGINT, handler)
-    signal.signal(signal.SIGINT, before)
-
-
-def test_ctrl_c_stops_at_a_step_boundary(sigint: Callable[[Any], None]) -> None:
-    sigint(signal.default_int_handler)
+@pytest.mark.usefixtures("heard_sigint")
+def test_ctrl_c_stops_at_a_step_boundary() -> None:
     x, y = blobs(20000)
     model = mlp()
     trainer = fn.Trainer(model, nn.CrossEntropyLoss(), optim.SGD(lr=0.1))
@@ -282,8 +273,9 @@ def test_ctrl_c_stops_at_a_step_boundary(sigint: Callable[[Any], None]) -> None:
     assert np.isfinite(model.state_dict()["0.weight"]).all()
 
 
-def test_an_ignored_sigint_stays_ignored(sigint: Callable[[Any], None]) -> None:
-    sigint(signal.SIG_IGN)
+@pytest.mark.usefixtures("heard_sigint")
+def test_an_ignored_sigint_stays_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     x, y = blobs(64)
 
     class Sends(fn.train.Callback):
