@@ -116,7 +116,8 @@ class Conv2d(Conv):
             return
         # Packed weights are kept where they are neither trained nor given to each run.
         trained = b.is_read_by(x, Conv2dGradWeight)
-        choose(sizes, kept=not trained and not isinstance(w.node.op, Input)).forward(
+        algorithm = choose(sizes, kept=not trained and not isinstance(w.node.op, Input))
+        moments = algorithm.forward(
             b,
             sizes,
             w,
@@ -126,7 +127,10 @@ class Conv2d(Conv):
             residual=None if residual is None else b.channels_last(residual),
             y=b.new(y, CHANNELS_LAST),
             act=act,
+            moments=b.fused and any(reader.op.wants_moments for reader in b.readers(y)),
         )
+        if moments is not None:
+            b.moments[y] = moments
 
     def flops(self, node: Node) -> int:
         w = node.inputs[1]

@@ -36,9 +36,12 @@ class Direct:
         *("dilation_h", "dilation_w", "groups"),
     )
 
-    def forward(self, b: Builder, sizes: Sizes, w: Value, **refs: Any) -> None:
-        """y from x: refs x, bias, residual, y and the integers flops, act."""
-        b.step("conv_fwd", packed=self.packed(b, sizes, w, 0), **refs, **sizes)
+    def forward(self, b: Builder, sizes: Sizes, w: Value, **refs: Any) -> Ref | None:
+        """y from x: refs x, bias, residual, y and the integers flops, act, moments.
+
+        moments: whether to find those of y's channels on the way; returned where it can be done.
+        """
+        return forward(b, "conv_fwd", sizes, packed=self.packed(b, sizes, w, 0), **refs)
 
     def backward_data(self, b: Builder, sizes: Sizes, w: Value, **refs: Any) -> None:
         """dx from dy: refs dy, residual, saved, dx and the integers flops, act."""
@@ -91,9 +94,10 @@ class Winograd:
         pads = {name: 2 - sizes[name] for name in ("pad_h", "pad_w")}
         return {name: sizes[source] for name, source in turned} | pads
 
-    def forward(self, b: Builder, sizes: Sizes, w: Value, **refs: Any) -> None:
+    def forward(self, b: Builder, sizes: Sizes, w: Value, **refs: Any) -> Ref | None:
         """As Direct.forward."""
-        b.step("winograd_fwd", packed=self.packed(b, sizes, w, 0), **refs, **self.own(sizes, 0))
+        packed = self.packed(b, sizes, w, 0)
+        return forward(b, "winograd_fwd", self.own(sizes, 0), packed=packed, **refs)
 
     def backward_data(
         self, b: Builder, sizes: Sizes, w: Value, dy: Ref, dx: Ref, **refs: Any
@@ -179,6 +183,16 @@ class Lanes:
         """The weights, input channel by input channel of a direction (0 forward, 1 backward-data)."""
         fields = {name: sizes[name] for name in ("c", "k", "kh", "kw")}
         return pack(b, "lanes_pack", w, direction=direction, **fields)
+
+
+def forward(
+    b: Builder, kernel: str, sizes: Sizes, moments: bool, act: int, **refs: Any
+) -> Ref | None:
+    """Emit a forward kernel, with the moments of its output's channels if asked for and it can."""
+    nbytes = b.buffer_bytes(kernel, act=act, **sizes) if moments else 0
+    found = b.temp((nbytes // 8,), np.float64) if nbytes else None
+    b.step(kernel, moments=found, act=act, **refs, **sizes)
+    return found
 
 
 def pack(b: Builder, kernel: str, w: Value, **fields: int) -> Ref:

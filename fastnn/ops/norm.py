@@ -55,6 +55,7 @@ class BatchNormTrain(Norm):
     """
 
     name = "batch_norm_train"
+    wants_moments = True
 
     def infer(
         self,
@@ -81,13 +82,15 @@ class BatchNormTrain(Norm):
         x, gamma, beta, residual = (*node.inputs, None, None, None)[:4]
         assert x is not None
         y, mean, var, rstd = node.outputs
-        order = self.order(x)
+        order, moments = self.order(x), b.moments.get(x)
         b.step(
             "bn_fwd",
             x=b.dense(x, order),
             gamma=None if gamma is None else b.dense(gamma),
             beta=None if beta is None else b.dense(beta),
             residual=None if residual is None else b.dense(residual, order),
+            moments=moments,
+            parts=0 if moments is None else moments.size // (1 + 2 * x.shape[1]),
             y=b.new(y, order),
             mean=b.new(mean),
             var=b.new(var),

@@ -51,9 +51,9 @@ class Source:
 class Builder(Readers):
     """Collects the steps of one plan; see the module's docstring."""
 
-    def __init__(self, bits: int, arena: _core.Memory) -> None:
+    def __init__(self, bits: int, arena: _core.Memory, fused: bool = True) -> None:
         super().__init__()
-        self.bits, self.arena = bits, arena
+        self.bits, self.arena, self.fused = bits, arena, fused
         self.dtype = np.dtype(f"float{bits}")
         self.vector = int(_core.lanes(bits))  # elements of the kernels' vectors
         self.program = _core.Program(bits, arena)
@@ -64,6 +64,7 @@ class Builder(Readers):
         self.sources: dict[Value, Source] = {}
         self._memories: dict[_core.Memory, int] = {}
         self._refs: dict[Value, Ref] = {}
+        self.moments: dict[Value, Ref] = {}  # of channels, found when the value was made
         self._lanes: dict[Value, Ref] = {}  # images with samples as lanes
         self._targets: dict[Value, list[Ref]] = {}
         self._wishes: dict[Value, Ref] = {}

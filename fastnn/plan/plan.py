@@ -31,7 +31,7 @@ class Plan:
 
     def __init__(self, bits: int, arena: _core.Memory, debug: bool = False) -> None:
         self.debug = debug
-        self.builder = Builder(bits, arena)
+        self.builder = Builder(bits, arena, fused=not debug)
         self.inputs: list[Value] = []
         self.outputs: list[Value] = []
         self._targets: list[tuple[Value, Ref]] = []

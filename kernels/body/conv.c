@@ -7,6 +7,7 @@
  * tile knows no edges; otherwise it reads in place.
  */
 #include "conv.h"
+#include "moments.h"
 
 typedef struct {
     int64_t source, count; /* size of the source; pixels of the destination */
@@ -21,6 +22,7 @@ typedef struct {
 typedef struct {
     const T *src, *packed, *bias, *residual, *saved;
     T *dst;
+    double *moments;
     axis h, w;
     int64_t n, src_c, dst_c, groups, group_in, group_out, act;
     int backward,
@@ -220,6 +222,17 @@ static void take_window(const plan *p, task_state *s, T *scratch) {
                          p->h.source, p->w.source, p->src_c, y0, p->w.first, p->height, p->width);
 }
 
+/* The moments of a panel's channels in the task's pixels, part `block` of them. */
+static void find_moments(const plan *p, const task_state *s, int64_t index, int64_t pixels,
+                         int64_t block) {
+    moments_state found = {0};
+    int64_t group = index / p->panels, panel = index % p->panels;
+    int64_t first = group * p->group_out + panel * NR, cols = least(NR, p->group_out - panel * NR);
+    for (int64_t i = 0; i < pixels; i += MOMENT_ROWS)
+        moments_add(&found, p->dst + first, s->yoff + i, least(MOMENT_ROWS, pixels - i), cols);
+    moments_store(&found, p->moments + block * moments_part(p->dst_c), p->dst_c, first, cols);
+}
+
 static void run_task(void *ctx, int64_t task) {
     plan *p = ctx;
     int64_t taps = p->h.kernel * p->w.kernel;
@@ -244,16 +257,19 @@ static void run_task(void *ctx, int64_t task) {
             int64_t pixels = list_pixels(p, &s, y, x);
             if (pixels <= 0) continue;
             for (int64_t i = all * part / p->panel_parts; i < all * (part + 1) / p->panel_parts;
-                 i++)
+                 i++) {
                 run_panel(p, &s, y, x, i, pixels);
+                if (p->moments) find_moments(p, &s, i, pixels, block);
+            }
         }
 }
+
+static int64_t count_blocks(const plan *p) { return ceil_div(p->n, p->samples) * p->row_blocks; }
 
 static int run_plan(plan *p) {
     if (p->n * p->h.count * p->w.count * p->dst_c == 0) return FNN_OK;
     double cost = cut_tasks(p);
-    int64_t tasks = ceil_div(p->n, p->samples) * p->row_blocks * p->panel_parts;
-    fnn_parallel(tasks, cost, run_task, p);
+    fnn_parallel(count_blocks(p) * p->panel_parts, cost, run_task, p);
     return p->failed ? FNN_NO_MEMORY : FNN_OK;
 }
 
@@ -273,17 +289,32 @@ static void set_shape(plan *p, conv_shape a, int backward) {
     p->merged = a.groups == 1 && a.dilation_w == 1 && (!backward || a.stride_w == 1);
 }
 
+static int is_planar(const fnn_conv_fwd_args *a) {
+    return conv_is_planar(a->k, a->stride_h, a->stride_w, a->groups);
+}
+
+/* Of `moments`: the other ways of computing leave them out. */
+int64_t FNN_SYM(conv_fwd_size)(const fnn_conv_fwd_args *a) {
+    if (conv_is_depthwise(a->groups, a->c, a->k) || is_planar(a) ||
+        FNN_SYM(conv_is_lanes)(&CONV_SHAPE(a), 0) || a->n * a->oh * a->ow * a->k == 0)
+        return 0;
+    plan p = {0};
+    set_shape(&p, CONV_SHAPE(a), 0);
+    cut_tasks(&p);
+    return moments_bytes(count_blocks(&p), a->k);
+}
+
 int FNN_SYM(conv_fwd)(const fnn_conv_fwd_args *a) {
     if (conv_is_depthwise(a->groups, a->c, a->k)) return FNN_SYM(conv_depthwise_fwd)(a);
     if (FNN_SYM(conv_is_lanes)(&CONV_SHAPE(a), 0)) return FNN_SYM(conv_lanes_fwd)(a);
-    if (conv_is_planar(a->k, a->stride_h, a->stride_w, a->groups))
-        return FNN_SYM(conv_planar_fwd)(a);
+    if (is_planar(a)) return FNN_SYM(conv_planar_fwd)(a);
     plan p = {.src = a->x,
               .packed = a->packed,
               .bias = a->bias,
               .residual = a->residual,
               .saved = epilogue_reads_saved(a->act) ? a->saved : NULL,
               .dst = a->y,
+              .moments = a->moments,
               .act = a->act};
     set_shape(&p, CONV_SHAPE(a), 0);
     return run_plan(&p);

@@ -91,6 +91,18 @@ static slot all_moments(const layout *l, const T *x, void *work) {
     return s;
 }
 
+/* The same from what was found when x was written. */
+static slot given_moments(const layout *l, const double *parts, int64_t count, void *work) {
+    slot s = slot_at(l, work, 0);
+    clear_run(&s, l->width);
+    double rows = 0;
+    for (int64_t i = 0; i < count; i++, parts += 1 + 2 * l->c) {
+        merge_moments(s.run0, s.run1, rows, parts + 1, parts + 1 + l->c, parts[0], l->c);
+        rows += parts[0];
+    }
+    return s;
+}
+
 static void forward_task(void *job, int64_t task) { apply_rows(job, task, 0); }
 
 /* Fills the forward tables for channel ch; the mean's rounding to T is made good in the shift. */
@@ -110,7 +122,8 @@ int64_t FNN_SYM(bn_fwd_size)(const fnn_bn_fwd_args *a) {
 
 int FNN_SYM(bn_fwd)(const fnn_bn_fwd_args *a) {
     layout l = lay_out(a->rows, a->c);
-    slot s = all_moments(&l, a->x, a->work);
+    slot s = a->moments ? given_moments(&l, a->moments, a->parts, a->work)
+                        : all_moments(&l, a->x, a->work);
     apply_job job = {.l = &l, .x = a->x, .residual = a->residual, .out = a->y};
     job.relu = a->act == FNN_ACT_RELU;
     point_tables(&job, (T *)((char *)a->work + (l.tasks + 1) * l.slot));

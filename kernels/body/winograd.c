@@ -8,6 +8,7 @@
 #define FNN_DEF "def/winograd.def"
 #include "args.h"
 
+#include "moments.h"
 #include "winograd.h"
 
 enum { BLOCK = 28 / MR * MR }; /* tiles of a task */
@@ -115,6 +116,23 @@ static void transform_output(const plan *p, const block_state *s, int64_t panel,
     }
 }
 
+/* The moments of a panel's channels in the block's pixels, part `block` of them. */
+static void find_moments(const plan *p, const block_state *s, int64_t panel, int64_t block) {
+    const fnn_winograd_fwd_args *a = p->a;
+    moments_state found = {0};
+    int64_t first = panel * NR, cols = least(NR, a->k - first);
+    for (int64_t i = 0; i < s->count; i++) {
+        winograd_tile t = winograd_tile_at(p->grid, s->first + i);
+        int64_t rows = least(WINOGRAD_TILE, a->oh - t.y), width = least(WINOGRAD_TILE, a->ow - t.x);
+        int64_t offsets[WINOGRAD_TILE * WINOGRAD_TILE], count = 0;
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t c = 0; c < width; c++)
+                offsets[count++] = ((t.sample * a->oh + t.y + r) * a->ow + t.x + c) * a->k;
+        moments_add(&found, (const T *)a->y + first, offsets, count, cols);
+    }
+    moments_store(&found, (double *)a->moments + block * moments_part(a->k), a->k, first, cols);
+}
+
 static void run_task(void *ctx, int64_t task) {
     plan *p = ctx;
     char *scratch =
@@ -140,7 +158,13 @@ static void run_task(void *ctx, int64_t task) {
         int64_t vectors = conv_panel_vectors(p->a->k, i);
         multiply(p, &s, i, vectors);
         transform_output(p, &s, i, vectors);
+        if (p->a->moments) find_moments(p, &s, i, block);
     }
+}
+
+int64_t FNN_SYM(winograd_fwd_size)(const fnn_winograd_fwd_args *a) {
+    winograd_grid grid = winograd_tiles(a->oh, a->ow);
+    return moments_bytes(ceil_div(a->n * grid.rows * grid.cols, BLOCK), a->k);
 }
 
 int FNN_SYM(winograd_fwd)(const fnn_winograd_fwd_args *a) {

@@ -18,14 +18,14 @@ def shape(request):
     return request.param
 
 
-def forward(guarded, x, gamma=None, beta=None, residual=None, act=0):
+def forward(guarded, x, gamma=None, beta=None, residual=None, act=0, moments=None, parts=0):
     (rows, c), bits = x.shape, x.itemsize * 8
     y = guarded(x.shape, x.dtype)
     mean, var, rstd = (guarded((c,), x.dtype) for _ in range(3))
-    size = _core.buffer_bytes("bn_fwd", bits, rows=rows, c=c, act=act, eps=EPS)
-    _core.call("bn_fwd", bits, x=x, gamma=gamma, beta=beta, residual=residual, y=y, mean=mean,
-               var=var, rstd=rstd, work=guarded((size,), np.uint8), rows=rows, c=c, act=act,
-               eps=EPS)  # fmt: skip
+    numbers = {"rows": rows, "c": c, "act": act, "eps": EPS, "parts": parts}
+    work = guarded((_core.buffer_bytes("bn_fwd", bits, **numbers),), np.uint8)
+    _core.call("bn_fwd", bits, x=x, gamma=gamma, beta=beta, residual=residual, moments=moments,
+               y=y, mean=mean, var=var, rstd=rstd, work=work, **numbers)  # fmt: skip
     return y, mean, var, rstd
 
 
