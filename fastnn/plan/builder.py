@@ -65,6 +65,7 @@ class Builder(Readers):
         self._memories: dict[_core.Memory, int] = {}
         self._refs: dict[Value, Ref] = {}
         self.moments: dict[Value, Ref] = {}  # of channels, found when the value was made
+        self._copies: dict[tuple[Value, tuple[int, ...]], Ref] = {}  # in other orders
         self._lanes: dict[Value, Ref] = {}  # images with samples as lanes
         self._targets: dict[Value, list[Ref]] = {}
         self._wishes: dict[Value, Ref] = {}
@@ -138,10 +139,15 @@ class Builder(Readers):
         return ref
 
     def dense(self, value: Value, order: Sequence[int] | None = None) -> Ref:
-        """`value` without gaps in this order of dimensions (row-major by default)."""
+        """`value` without gaps in this order of dimensions (row-major by default); a copy that this
+        takes serves whoever asks again."""
         ref = self.ref(value)
-        order = tuple(range(value.ndim)) if order is None else order
-        return ref if ref.is_dense(order) else self.copied(ref, order)
+        order = tuple(range(value.ndim)) if order is None else tuple(order)
+        if ref.is_dense(order):
+            return ref
+        if (value, order) not in self._copies:
+            self._copies[value, order] = self.copied(ref, order)
+        return self._copies[value, order]
 
     def channels_last(self, value: Value) -> Ref:
         """An image, (N, C, H, W), lying as N, H, W, C."""

@@ -82,7 +82,9 @@ class Plan:
 
     def compute(self, extra: Sequence[Value] = ()) -> dict[Value, Value]:
         """Emit everything asked for; returns what each of `extra` became. build() comes after."""
-        wanted = [v for v, _ in self._targets] + [u[1] for u in self._updates] + list(extra)
+        # Gradients of the last layers first: each is taken while what it is made of is at hand.
+        targets = [v for v, _ in reversed(self._targets)]
+        wanted = targets + [u[1] for u in self._updates] + list(extra)
         now = {v: v for v in wanted}
         if not self.debug:
             fused = fuse(wanted)
