@@ -13,6 +13,7 @@
 #define FNN_WINOGRAD_H
 
 #include "conv.h"
+#include "scaled.h"
 
 enum { WINOGRAD_TILE = 4, WINOGRAD_REACH = 6, WINOGRAD_POSITIONS = 36 };
 
@@ -61,17 +62,29 @@ FNN_INLINE void winograd_reduce(const int size, const V m[6], V out[4]) {
         out[2] += m[5];
 }
 
+/* The images that a tile is read from: channels-last, of c channels, of which `channels` are read.
+ * zeros stands for pixels outside; table (null ok): for the others the values it gives (scaled.h).
+ */
+typedef struct {
+    int64_t c, channels;
+    const T *zeros, *table;
+} winograd_source;
+
 /* A vector of channels of size x size pixels, transformed to out[position * step]; n of its lanes
  * exist (whole: all), the others become zero. */
-FNN_INLINE void winograd_expand_tile(const int size, const int whole, const T *const *pixels,
+FNN_INLINE void winograd_expand_tile(const int size, const int whole, const int scales,
+                                     const winograd_source *source, const T *const *pixels,
                                      int64_t channel, int64_t n, T *out, int64_t step) {
     V rows[6][6], d[6], o[6];
+    const T *zeros = source->zeros;
+    scaling scaling = scaling_at(scales ? source->table : NULL, source->c, channel);
 #pragma GCC unroll 6
     for (int r = 0; r < size; r++) {
 #pragma GCC unroll 6
         for (int s = 0; s < size; s++) {
-            const T *from = pixels[r * size + s] + channel;
+            const T *pixel = pixels[r * size + s], *from = pixel + channel;
             d[s] = whole ? v_load(from) : v_load_n(from, n);
+            if (scales && pixel != zeros) d[s] = scaled(&scaling, d[s]);
         }
         winograd_expand(size, d, rows[r]);
     }
@@ -101,11 +114,14 @@ FNN_INLINE void winograd_reduce_tile(const int size, const T *in, int64_t step, 
 }
 
 /* All channels of one tile. */
-FNN_INLINE void winograd_expand_channels(const int size, const T *const *pixels, int64_t channels,
+FNN_INLINE void winograd_expand_channels(const int size, const int scales,
+                                         const winograd_source *source, const T *const *pixels,
                                          T *out, int64_t step) {
-    int64_t i = 0;
-    for (; i + VL <= channels; i += VL) winograd_expand_tile(size, 1, pixels, i, VL, out + i, step);
-    if (i < channels) winograd_expand_tile(size, 0, pixels, i, channels - i, out + i, step);
+    int64_t i = 0, channels = source->channels;
+    for (; i + VL <= channels; i += VL)
+        winograd_expand_tile(size, 1, scales, source, pixels, i, VL, out + i, step);
+    if (i < channels)
+        winograd_expand_tile(size, 0, scales, source, pixels, i, channels - i, out + i, step);
 }
 
 /* --- where tiles lie -------------------------------------------------------------------------- */

@@ -144,7 +144,8 @@ def _batch_norm(backward: bool) -> Kernel:
                 "bn_bwd", {"x": x, "dy": y}, {"dx": normal(n, c)}, {}, small, 2, rows=n, c=c
             )
         small |= {"beta": normal(c), "var": normal(c)}
-        return _pass("bn_fwd", {"x": x}, {"y": y}, {}, small, 2, rows=n, c=c, act=0, eps=1e-5)
+        numbers = {"rows": n, "c": c, "act": 0, "eps": 1e-5, "parts": 0}
+        return _pass("bn_fwd", {"x": x}, {"y": y}, {}, small, 2, **numbers)
 
     return Kernel(f"batch norm {'backward' if backward else 'forward'}", make)
 

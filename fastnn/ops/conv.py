@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn.graph import Array, Node, Shape, Value, apply
 from fastnn.layout import CHANNELS_LAST
-from fastnn.ops.conv_algorithm import LANES, WEIGHT_ORDER, choose
+from fastnn.ops.conv_algorithm import LANES, WEIGHT_ORDER, WINOGRAD, Direct, Winograd, choose
 from fastnn.ops.epilogue import act_code, finish
 from fastnn.ops.op import Example, Input, Op, Spec, check_float, check_ndim, int_tuple, register
 from fastnn.ops.pad import named_padding
@@ -102,8 +102,7 @@ class Conv2d(Conv):
         sizes = self.fields(x.shape, w.shape, y.shape)
         start = None if bias is None else b.dense(bias)
         act, flops = act_code(self.act, False), self.flops(node)
-        in_turn = b.in_lanes(x) or any(reader.op.shrinks for reader in b.readers(y))
-        if residual is None and in_turn and LANES.can(b, sizes):
+        if self._takes_lanes(node, b):
             refs = dict(x=b.lanes(x), bias=start, flops=flops, act=act)
             pool = b.only_reader(y)
             if pool is not None and pool.op.halves and self.act in ("", "relu"):
@@ -114,15 +113,14 @@ class Conv2d(Conv):
             else:
                 LANES.forward(b, sizes, w, y=b.new_lanes(y), **refs)
             return
-        # Packed weights are kept where they are neither trained nor given to each run.
-        trained = b.is_read_by(x, Conv2dGradWeight)
-        algorithm = choose(sizes, kept=not trained and not isinstance(w.node.op, Input))
-        moments = algorithm.forward(
+        source, table = b.scaled(x)
+        moments = self._algorithm(node, b).forward(
             b,
             sizes,
             w,
             flops=flops,
-            x=b.channels_last(x),
+            x=source,
+            **({} if table is None else {"table": table}),
             bias=start,
             residual=None if residual is None else b.channels_last(residual),
             y=b.new(y, CHANNELS_LAST),
@@ -131,6 +129,26 @@ class Conv2d(Conv):
         )
         if moments is not None:
             b.moments[y] = moments
+
+    def _takes_lanes(self, node: Node, b: Builder) -> bool:
+        x, w, _, residual = (*node.inputs, None, None)[:4]
+        (y,) = node.outputs
+        assert x is not None and w is not None
+        in_turn = b.in_lanes(x) or any(reader.op.shrinks for reader in b.readers(y))
+        return residual is None and in_turn and LANES.can(b, self.fields(x.shape, w.shape, y.shape))
+
+    def _algorithm(self, node: Node, b: Builder) -> Direct | Winograd:
+        x, w = node.inputs[:2]
+        assert x is not None and w is not None
+        # Packed weights are kept where they are neither trained nor given to each run.
+        trained = b.is_read_by(x, Conv2dGradWeight)
+        sizes = self.fields(x.shape, w.shape, node.outputs[0].shape)
+        return choose(sizes, kept=not trained and not isinstance(w.node.op, Input))
+
+    def scales(self, node: Node, value: Value, b: Any) -> bool:
+        if node.inputs[0] is not value:
+            return False
+        return not self._takes_lanes(node, b) and self._algorithm(node, b) is WINOGRAD
 
     def flops(self, node: Node) -> int:
         w = node.inputs[1]
@@ -197,18 +215,26 @@ class Conv2dGradData(Conv):
             ends = dict(dy=b.lanes(dy), dx=b.new_lanes(dx))
             LANES.backward_data(b, sizes, w, flops=flops, act=act, saved=kept, **ends)
             return
-        extra = [None if v is None else b.channels_last(v) for v in (residual, saved)]
+        kept, table = (None, None) if saved is None else b.scaled(saved)
         choose(sizes).backward_data(
             b,
             sizes,
             w,
             flops=flops,
             dy=b.channels_last(dy),
-            residual=extra[0],
-            saved=extra[1],
+            residual=None if residual is None else b.channels_last(residual),
+            saved=kept,
+            **({} if table is None else {"saved_table": table}),
             dx=b.new(dx, CHANNELS_LAST),
             act=act,
         )
+
+    def scales(self, node: Node, value: Value, b: Any) -> bool:
+        dy, w, _, saved = (*node.inputs, None, None)[:4]
+        if saved is not value or self.act != "relu":
+            return False
+        assert dy is not None and w is not None
+        return choose(self.fields(node.outputs[0].shape, w.shape, dy.shape)) is WINOGRAD
 
     def reference(
         self, dy: Array, w: Array, residual: Array | None = None, saved: Array | None = None
@@ -262,8 +288,17 @@ class Conv2dGradWeight(Conv):
             refs = dict(x=b.lanes(x), dy=b.lanes(dy), idx=None, saved=None)
             LANES.backward_weight(b, sizes, **refs, **results)
             return
-        images = dict(x=b.channels_last(x), dy=b.channels_last(dy))
+        source, table = b.scaled(x)
+        scaled = {} if table is None else {"table": table}
+        images = dict(x=source, dy=b.channels_last(dy), **scaled)
         choose(sizes).backward_weight(b, sizes, **images, **results)
+
+    def scales(self, node: Node, value: Value, b: Any) -> bool:
+        (x, dy), dw = node.inputs, node.outputs[0]
+        if x is not value:
+            return False
+        assert x is not None and dy is not None
+        return choose(self.fields(x.shape, dw.shape, dy.shape)) is WINOGRAD
 
     def spreads(self, node: Node, b: Builder) -> bool:
         x, dw = node.inputs[0], node.outputs[0]

@@ -83,15 +83,18 @@ class BatchNormTrain(Norm):
         assert x is not None
         y, mean, var, rstd = node.outputs
         order, moments = self.order(x), b.moments.get(x)
+        source = b.dense(x, order)
+        later = b.fused and self.act == "relu" and residual is None and b.are_scaling(y)
         b.step(
             "bn_fwd",
-            x=b.dense(x, order),
+            x=source,
             gamma=None if gamma is None else b.dense(gamma),
             beta=None if beta is None else b.dense(beta),
             residual=None if residual is None else b.dense(residual, order),
             moments=moments,
             parts=0 if moments is None else moments.size // (1 + 2 * x.shape[1]),
-            y=b.new(y, order),
+            y=None if later else b.new(y, order),
+            table=b.leave_scaled(y, source) if later else None,
             mean=b.new(mean),
             var=b.new(var),
             rstd=b.new(rstd),

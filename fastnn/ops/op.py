@@ -75,6 +75,10 @@ class Op:
         """Whether it takes the gradient of 2x2 max pooling in lanes in place of its input's."""
         return False
 
+    def scales(self, node: Node, value: Value, b: Any) -> bool:
+        """Whether it can compute its input `value` from what a batch norm with ReLU leaves."""
+        return False
+
     def lower(self, node: Node, b: Builder) -> None:
         """Emit the kernel calls that compute the node's outputs."""
         raise NotImplementedError

@@ -115,14 +115,19 @@ class Pool(PoolBase):
         assert x is not None
         lanes = b.vector if b.in_lanes(x) else 0
         new = b.new_lanes if lanes else partial(b.new, order=CHANNELS_LAST)
+        source, table = (b.lanes(x), None) if lanes else b.scaled(x)
         b.step(
             "pool_fwd",
-            x=b.lanes(x) if lanes else b.channels_last(x),
+            x=source,
+            table=table,
             y=new(y),
             idx=new(rest[0]) if rest and b.is_used(rest[0]) else None,
             act=0,
             **self.fields(x.shape, y.shape, lanes),
         )
+
+    def scales(self, node: Node, value: Value, b: Any) -> bool:
+        return self.mode == "max"
 
     def reference(self, x: Array) -> Any:
         size = x.shape[2:]

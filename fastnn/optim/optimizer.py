@@ -12,7 +12,8 @@ from fastnn.layout import Ref
 from fastnn.nn.module import Parameter
 from fastnn.optim.group import Group, group_numbers
 from fastnn.optim.slab import Segment, Slab
-from fastnn.plan.builder import HYPER_SIZE, Builder
+from fastnn.plan.builder import Builder
+from fastnn.plan.outer import HYPER_SIZE
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core
-from fastnn.graph import Array, Node, Shape, Storage, Value, topological
+from fastnn.graph import Node, Shape, Value, topological
 from fastnn.layout import (
     CHANNELS_LAST,
     Buffer,
@@ -25,15 +25,14 @@ from fastnn.layout import (
 )
 from fastnn.ops.op import Input, StorageLeaf
 from fastnn.plan.memory import place
+from fastnn.plan.outer import Outer
 from fastnn.plan.prologue import constant_steps
-from fastnn.plan.readers import Readers
 from fastnn.plan.step import Foreign, StepRecord
 
 DTYPE_CODES = {
     np.dtype(name): code
     for code, name in enumerate(("float32", "float64", "uint8", "int8", "int16", "int32", "int64"))
 }
-HYPER_SIZE = 4  # step number, seed, learning rate, a micro-batch's part
 MAX_DIMS = 6  # of the copy and binary kernels
 
 
@@ -48,60 +47,26 @@ class Source:
         self.buffer, self.rows, self.index = buffer, rows, index
 
 
-class Builder(Readers):
+class Builder(Outer):
     """Collects the steps of one plan; see the module's docstring."""
 
     def __init__(self, bits: int, arena: _core.Memory, fused: bool = True) -> None:
-        super().__init__()
-        self.bits, self.arena, self.fused = bits, arena, fused
+        super().__init__(bits, arena, fused)
         self.dtype = np.dtype(f"float{bits}")
         self.vector = int(_core.lanes(bits))  # elements of the kernels' vectors
-        self.program = _core.Program(bits, arena)
         self.arena_space = self.program.memory_space(arena)
-        self.array_labels: list[str] = []  # what run() must bind, in order
         self.steps: list[StepRecord] = []
         self.prologue = 0  # the first steps that do not run each time, see prologue.py
         self.sources: dict[Value, Source] = {}
-        self._memories: dict[_core.Memory, int] = {}
         self._refs: dict[Value, Ref] = {}
         self.moments: dict[Value, Ref] = {}  # of channels, found when the value was made
         self._copies: dict[tuple[Value, tuple[int, ...]], Ref] = {}  # in other orders
+        self._scaled: dict[Value, tuple[Ref, Ref]] = {}  # what readers compute themselves
         self._lanes: dict[Value, Ref] = {}  # images with samples as lanes
         self._targets: dict[Value, list[Ref]] = {}
         self._wishes: dict[Value, Ref] = {}
         self._label = ""
-        self.hyper_size = HYPER_SIZE  # of what run() binds; more where groups have rates
-        self._hyper: Buffer | None = None
         self._orders: dict[int, tuple[int, ...]] = {}
-
-    # --- memory that exists outside the arena ---
-
-    def memory(self, memory: _core.Memory, nbytes: int, offset: int = 0, label: str = "") -> Buffer:
-        """A fixed buffer inside a Memory."""
-        if memory not in self._memories:
-            self._memories[memory] = self.program.memory_space(memory)
-        return Buffer(nbytes, label, self._memories[memory], offset)
-
-    def array(self, label: str, nbytes: int, dtype: Any) -> Buffer:
-        """A fixed buffer that run() binds to an array, in the order of these calls."""
-        self.array_labels.append(label)
-        return Buffer(nbytes, label, self.program.array_space(nbytes, dtype))
-
-    def storage(self, storage: Storage) -> Ref:
-        """Where a storage lies."""
-        buffer = self.memory(storage.memory, storage.nbytes, storage.offset, "storage")
-        strides = dense_strides(storage.shape, storage.order)
-        return Ref(buffer, storage.shape, strides, storage.dtype)
-
-    def constant(self, array: Array) -> Ref:
-        """Numbers that the plan brings along."""
-        return self.storage(Storage(array))
-
-    def hyper(self) -> Ref:
-        """The scalars of a step, float64: step number, seed, learning rate..., bound at each run."""
-        if self._hyper is None:
-            self._hyper = self.array("hyper", 8 * self.hyper_size, np.float64)
-        return Ref(self._hyper, (HYPER_SIZE,), (1,), np.dtype(np.float64))
 
     def element_order(self, value: Value, key: int) -> tuple[int, ...]:
         """The order that a random op's first call saw its elements in, for all calls with its key."""
@@ -152,6 +117,18 @@ class Builder(Readers):
     def channels_last(self, value: Value) -> Ref:
         """An image, (N, C, H, W), lying as N, H, W, C."""
         return self.dense(value, CHANNELS_LAST)
+
+    def leave_scaled(self, value: Value, x: Ref) -> Ref:
+        """Leave an image to its readers, all of whom take it so: as x and the table that is returned,
+        see kernels/scaled.h."""
+        vectors = -(-value.shape[1] // self.vector)
+        table = self.temp(((3 * vectors + 1) * self.vector,))
+        self._scaled[value] = x, table
+        return table
+
+    def scaled(self, value: Value) -> tuple[Ref, Ref | None]:
+        """An image lying as N, H, W, C, or x and the table that it is to be computed from."""
+        return self._scaled.get(value) or (self.channels_last(value), None)
 
     def in_lanes(self, *values: Value | None) -> bool:
         """Whether all of these lie with samples as lanes."""

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class Readers:
     """The nodes of a plan by what they read."""
 
-    def __init__(self) -> None:
+    def __init__(self, fused: bool) -> None:
+        self.fused = fused  # whether steps may take over a part of others'
         self._consumers: dict[Value, list[Node]] = {}
         self._wanted: set[Value] = set()
         self._done: set[Node] = set()
@@ -49,6 +50,12 @@ class Readers:
     def image_consumer(self, value: Value) -> bool:
         """True if an op that wants channels-last images reads `value`."""
         return any(node.op.images for node in self.readers(value))
+
+    def are_scaling(self, value: Value) -> bool:
+        """True if all who read `value` can compute it from what a batch norm with ReLU leaves."""
+        readers = self.readers(value) if value not in self._wanted else ()
+        once = len(set(readers)) == len(readers)
+        return bool(readers) and once and all(n.op.scales(n, value, self) for n in readers)
 
     def lowered(self, node: Node) -> None:
         """Tell that `node`, which comes later, is part of the step that is being emitted."""

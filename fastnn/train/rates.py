@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.graph import Array
 from fastnn.optim.optimizer import LR_AT, Optimizer
 from fastnn.optim.schedule import Schedule
-from fastnn.plan.builder import HYPER_SIZE
+from fastnn.plan.outer import HYPER_SIZE
 
 if TYPE_CHECKING:
     from fastnn.train.trainer import Trainer

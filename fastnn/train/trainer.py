@@ -15,7 +15,7 @@ from fastnn.nn.run import as_array, model_dtype, plans_of
 from fastnn.optim.optimizer import Optimizer
 from fastnn.optim.schedule import Schedule
 from fastnn.optim.slab import Slab
-from fastnn.plan.builder import HYPER_SIZE
+from fastnn.plan.outer import HYPER_SIZE
 from fastnn.train.callbacks import Callback
 from fastnn.train.fit import Fit
 from fastnn.train.grad import Loss

@@ -115,6 +115,15 @@ FNN_INLINE void set_channel(const apply_job *job, int64_t ch, double mean, doubl
     job->shift[ch] = (T)((beta ? (double)beta[ch] : 0) + lost);
 }
 
+/* For those who compute y themselves; whole vectors of it are read. */
+static void keep_table(const apply_job *job, T *table) {
+    int64_t c = job->l->c, ld = round_up(c, VL);
+    const T *parts[] = {job->mean, job->scale, job->shift};
+    for (int part = 0; part < 3; part++)
+        for (int64_t j = 0; j < ld; j++) table[part * ld + j] = j < c ? parts[part][j] : 0;
+    v_store(table + 3 * ld, (V){0});
+}
+
 int64_t FNN_SYM(bn_fwd_size)(const fnn_bn_fwd_args *a) {
     layout l = lay_out(a->rows, a->c);
     return work_bytes(&l);
@@ -133,6 +142,8 @@ int FNN_SYM(bn_fwd)(const fnn_bn_fwd_args *a) {
         mean[ch] = (T)s.run0[ch], var[ch] = (T)v, rstd[ch] = (T)r;
         set_channel(&job, ch, s.run0[ch], r, a->gamma, a->beta);
     }
+    if (a->table) keep_table(&job, a->table);
+    if (!a->y) return FNN_OK;
     widen(&l, job.mean), widen(&l, job.scale), widen(&l, job.shift);
     apply(&job, forward_task);
     return FNN_OK;

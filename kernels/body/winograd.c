@@ -31,16 +31,24 @@ typedef struct {
     const T *zeros;
 } block_state;
 
-static void transform_input(const plan *p, const block_state *s) {
+FNN_INLINE void transform_input_as(const int scales, const plan *p, const block_state *s) {
     const fnn_winograd_fwd_args *a = p->a;
+    const winograd_source source = {a->c, a->c, s->zeros, a->table};
     const T *pixels[WINOGRAD_POSITIONS];
     for (int64_t i = 0; i < s->count; i++) {
         winograd_tile t = winograd_tile_at(p->grid, s->first + i);
         winograd_window(WINOGRAD_REACH, pixels, a->x, t.sample, a->ih, a->iw, a->c, t.y - a->pad_h,
                         t.x - a->pad_w, s->zeros);
-        winograd_expand_channels(WINOGRAD_REACH, pixels, a->c, s->input + i * p->row,
+        winograd_expand_channels(WINOGRAD_REACH, scales, &source, pixels, s->input + i * p->row,
                                  p->block * p->row);
     }
+}
+
+static void transform_input(const plan *p, const block_state *s) {
+    if (p->a->table)
+        transform_input_as(1, p, s);
+    else
+        transform_input_as(0, p, s);
 }
 
 static void multiply(const plan *p, const block_state *s, int64_t panel, int64_t vectors) {
@@ -70,6 +78,7 @@ FNN_INLINE void store_pixels(const int64_t act, const int whole, const plan *p, 
                              winograd_tile t, int64_t channel, int64_t n) {
     const fnn_winograd_fwd_args *a = p->a;
     const T *bias = a->bias, *residual = a->residual;
+    const scaling scaling = scaling_at(a->saved_table, a->k, channel);
     V start = !bias ? (V){0} : whole ? v_load(bias + channel) : v_load_n(bias + channel, n);
     int64_t rows = least(WINOGRAD_TILE, a->oh - t.y), cols = least(WINOGRAD_TILE, a->ow - t.x);
     for (int64_t r = 0; r < rows; r++) {
@@ -79,6 +88,7 @@ FNN_INLINE void store_pixels(const int64_t act, const int whole, const plan *p, 
             if (residual) sum += whole ? v_load(residual + at) : v_load_n(residual + at, n);
             if (epilogue_reads_saved(act))
                 saved = whole ? v_load(p->saved + at) : v_load_n(p->saved + at, n);
+            if (epilogue_reads_saved(act) && a->saved_table) saved = scaled(&scaling, saved);
             sum = epilogue(act, sum, saved);
             if (whole)
                 v_store((T *)a->y + at, sum);

@@ -36,6 +36,7 @@ static void pack_panel(void *ctx, int64_t panel) {
     int64_t vectors = conv_panel_vectors(all_out, panel), width = vectors * VL;
     T *packed = (T *)a->packed + panel * NR * WINOGRAD_POSITIONS * all_in;
     T block[TAPS * VL * VL] __attribute__((aligned(64)));
+    const winograd_source weights = {VL, VL, NULL, NULL};
     const T *taps[TAPS];
     for (int64_t in = 0; in < all_in; in += VL)
         for (int64_t j = 0; j < vectors; j++) {
@@ -43,8 +44,8 @@ static void pack_panel(void *ctx, int64_t panel) {
             take_block(a, in, ins, out, least(VL, all_out - out), block);
             for (int64_t i = 0; i < ins; i++) {
                 for (int tap = 0; tap < TAPS; tap++) taps[tap] = block + (tap * VL + i) * VL;
-                winograd_expand_tile(3, 1, taps, 0, VL, packed + (in + i) * width + j * VL,
-                                     all_in * width);
+                winograd_expand_tile(3, 1, 0, &weights, taps, 0, VL,
+                                     packed + (in + i) * width + j * VL, all_in * width);
             }
         }
 }

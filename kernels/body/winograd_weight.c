@@ -55,24 +55,35 @@ static void add_dbias(const T *const *pixels, int64_t n, T *dbias) {
 }
 
 /* The tiles first.. of the chunk, `count` of them. */
-static void transform(const plan *p, const part_state *s, int64_t first, int64_t count) {
+FNN_INLINE void transform_as(const int scales, const plan *p, const part_state *s, int64_t first,
+                             int64_t count) {
     const fnn_winograd_bwd_weight_args *a = p->a;
+    const T *table = scales ? (const T *)a->table + s->first_c : NULL;
+    const winograd_source x = {a->c, s->channels, s->zeros, table};
     const T *pixels[WINOGRAD_POSITIONS];
     for (int64_t i = 0; i < count; i++) {
         winograd_tile t = winograd_tile_at(p->grid, first + i);
         winograd_window(WINOGRAD_REACH, pixels, (const T *)a->x + s->first_c, t.sample, a->ih,
                         a->iw, a->c, t.y - a->pad_h, t.x - a->pad_w, s->zeros);
-        winograd_expand_channels(WINOGRAD_REACH, pixels, s->channels, s->x + i * p->row,
+        winograd_expand_channels(WINOGRAD_REACH, scales, &x, pixels, s->x + i * p->row,
                                  p->block * p->row);
         for (int64_t j = 0; j < s->panels; j++) {
             int64_t column = (s->first_panel + j) * NR, n = least(NR, a->k - column);
             winograd_window(WINOGRAD_TILE, pixels, (const T *)a->dy + column, t.sample, a->oh,
                             a->ow, a->k, t.y, t.x, s->zeros);
-            winograd_expand_channels(WINOGRAD_TILE, pixels, n,
+            const winograd_source dy = {a->k, n, s->zeros, NULL};
+            winograd_expand_channels(WINOGRAD_TILE, 0, &dy, pixels,
                                      s->dy + j * panel_size(p->block) + i * NR, p->block * NR);
             if (s->dbias) add_dbias(pixels, n, s->dbias + column);
         }
     }
+}
+
+static void transform(const plan *p, const part_state *s, int64_t first, int64_t count) {
+    if (p->a->table)
+        transform_as(1, p, s, first, count);
+    else
+        transform_as(0, p, s, first, count);
 }
 
 static void multiply(const plan *p, const part_state *s, int64_t count, int add) {
