@@ -141,7 +141,15 @@ def _batch_norm(backward: bool) -> Kernel:
         if backward:
             small |= {"dgamma": normal(c), "dbeta": normal(c)}
             return _pass(
-                "bn_bwd", {"x": x, "dy": y}, {"dx": normal(n, c)}, {}, small, 2, rows=n, c=c
+                "bn_bwd",
+                {"x": x, "dy": y},
+                {"dx": normal(n, c)},
+                {},
+                small,
+                2,
+                rows=n,
+                c=c,
+                parts=0,
             )
         small |= {"beta": normal(c), "var": normal(c)}
         numbers = {"rows": n, "c": c, "act": 0, "eps": 1e-5, "parts": 0}

@@ -215,19 +215,16 @@ class Conv2dGradData(Conv):
             ends = dict(dy=b.lanes(dy), dx=b.new_lanes(dx))
             LANES.backward_data(b, sizes, w, flops=flops, act=act, saved=kept, **ends)
             return
+        refs: dict[str, Any] = dict(dy=b.channels_last(dy), dx=b.new(dx, CHANNELS_LAST))
+        refs["residual"] = None if residual is None else b.channels_last(residual)
         kept, table = (None, None) if saved is None else b.scaled(saved)
-        choose(sizes).backward_data(
-            b,
-            sizes,
-            w,
-            flops=flops,
-            dy=b.channels_last(dy),
-            residual=None if residual is None else b.channels_last(residual),
-            saved=kept,
-            **({} if table is None else {"saved_table": table}),
-            dx=b.new(dx, CHANNELS_LAST),
-            act=act,
-        )
+        if table is not None:
+            wanted = any(reader.op.wants_sums for reader in b.readers(dx))
+            refs |= {"saved_table": table, "sums": wanted}
+        sums = choose(sizes).backward_data(b, sizes, w, flops=flops, act=act, saved=kept, **refs)
+        if sums is not None:
+            assert kept is not None
+            b.sums[dx] = sums, kept
 
     def scales(self, node: Node, value: Value, b: Any) -> bool:
         dy, w, _, saved = (*node.inputs, None, None)[:4]

@@ -43,9 +43,10 @@ class Direct:
         """
         return forward(b, "conv_fwd", sizes, packed=self.packed(b, sizes, w, 0), **refs)
 
-    def backward_data(self, b: Builder, sizes: Sizes, w: Value, **refs: Any) -> None:
+    def backward_data(self, b: Builder, sizes: Sizes, w: Value, **refs: Any) -> Ref | None:
         """dx from dy: refs dy, residual, saved, dx and the integers flops, act."""
         b.step("conv_bwd_data", packed=self.packed(b, sizes, w, 1), **refs, **sizes)
+        return None
 
     def backward_weight(self, b: Builder, sizes: Sizes, **refs: Any) -> None:
         """dw and dbias from x and dy: refs of these names and the integer flops."""
@@ -100,11 +101,15 @@ class Winograd:
         return forward(b, "winograd_fwd", self.own(sizes, 0), packed=packed, **refs)
 
     def backward_data(
-        self, b: Builder, sizes: Sizes, w: Value, dy: Ref, dx: Ref, **refs: Any
-    ) -> None:
-        """As Direct.backward_data."""
+        self, b: Builder, sizes: Sizes, w: Value, dy: Ref, dx: Ref, sums: bool = False, **refs: Any
+    ) -> Ref | None:
+        """As Direct.backward_data; saved may have a saved_table.
+
+        sums: whether to find those of dx for that table's batch norm on the way; returned then.
+        """
         packed, own = self.packed(b, sizes, w, 1), self.own(sizes, 1)
-        b.step("winograd_fwd", x=dy, packed=packed, bias=None, y=dx, **refs, **own)
+        refs |= {"x": dy, "packed": packed, "bias": None, "y": dx}
+        return forward(b, "winograd_fwd", own, moments=sums, **refs)
 
     def backward_weight(self, b: Builder, sizes: Sizes, **refs: Any) -> None:
         """As Direct.backward_weight."""

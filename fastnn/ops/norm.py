@@ -128,6 +128,7 @@ class BatchNormGrad(Norm):
     """dx, dgamma, dbeta from x, dy, mean, rstd, gamma and, where a ReLU followed, its output."""
 
     name = "batch_norm_grad"
+    wants_sums = True
 
     def infer(
         self,
@@ -145,9 +146,15 @@ class BatchNormGrad(Norm):
         dx, dgamma, dbeta = node.outputs
         assert x is not None and dy is not None and mean is not None and rstd is not None
         order = self.order(x)
+        source = b.dense(x, order)
+        sums, of = b.sums.get(dy, (None, None)) if saved is None else (None, None)
+        if of is not source:
+            sums = None
         b.step(
             "bn_bwd",
-            x=b.dense(x, order),
+            x=source,
+            sums=sums,
+            parts=0 if sums is None else sums.size // (1 + 2 * x.shape[1]),
             dy=b.dense(dy, order),
             mean=b.dense(mean),
             rstd=b.dense(rstd),

@@ -32,7 +32,8 @@ class Op:
     name: ClassVar[str] = ""
     images: ClassVar[bool] = False  # wants its input image channels-last
     shrinks: ClassVar[bool] = False  # takes images in lanes and makes them small
-    wants_moments: ClassVar[bool] = False  # reads the moments of its input's channels
+    wants_moments: ClassVar[bool] = False  # has use for the moments of its input's channels
+    wants_sums: ClassVar[bool] = False  # has use for a gradient's sums over each channel
     integer_inputs: ClassVar[tuple[int, ...]] = ()  # positions that are not converted to float
     any_dtype: ClassVar[bool] = False  # moves elements only: integers stay so until they are read
 

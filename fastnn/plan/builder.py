@@ -61,6 +61,7 @@ class Builder(Outer):
         self._refs: dict[Value, Ref] = {}
         self.moments: dict[Value, Ref] = {}  # of channels, found when the value was made
         self._copies: dict[tuple[Value, tuple[int, ...]], Ref] = {}  # in other orders
+        self.sums: dict[Value, tuple[Ref, Ref]] = {}  # of gradients, for the batch norm of an x
         self._scaled: dict[Value, tuple[Ref, Ref]] = {}  # what readers compute themselves
         self._lanes: dict[Value, Ref] = {}  # images with samples as lanes
         self._targets: dict[Value, list[Ref]] = {}

@@ -59,6 +59,17 @@ static slot all_gradients(const layout *l, rows_view v, void *work) {
     return s;
 }
 
+/* The same from what was found when dy was written. */
+static slot given_sums(const layout *l, const double *parts, int64_t count, void *work) {
+    slot s = slot_at(l, work, 0);
+    clear_run(&s, l->width);
+    for (int64_t i = 0; i < count; i++, parts += 1 + 2 * l->c) {
+        add_sums(s.run0, parts + 1, l->c);
+        add_sums(s.run1, parts + 1 + l->c, l->c);
+    }
+    return s;
+}
+
 static void backward_task(void *job, int64_t task) { apply_rows(job, task, 1); }
 
 int64_t FNN_SYM(bn_bwd_size)(const fnn_bn_bwd_args *a) {
@@ -74,7 +85,7 @@ int FNN_SYM(bn_bwd)(const fnn_bn_bwd_args *a) {
     widen(&l, job.mean);
     rows_view v = {
         .x = a->x, .dy = a->dy, .saved = a->saved, .center = job.mean, .stride = l.width};
-    slot s = all_gradients(&l, v, a->work);
+    slot s = a->sums ? given_sums(&l, a->sums, a->parts, a->work) : all_gradients(&l, v, a->work);
     const T *rstd = a->rstd, *gamma = a->gamma;
     T *dgamma = a->dgamma, *dbeta = a->dbeta;
     for (int64_t ch = 0; ch < l.c; ch++) {

@@ -126,21 +126,40 @@ static void transform_output(const plan *p, const block_state *s, int64_t panel,
     }
 }
 
-/* The moments of a panel's channels in the block's pixels, part `block` of them. */
+/* Where the pixels of a tile lie in y; returns their number. */
+static int64_t list_pixels(const plan *p, int64_t tile, int64_t *offsets) {
+    const fnn_winograd_fwd_args *a = p->a;
+    winograd_tile t = winograd_tile_at(p->grid, tile);
+    int64_t rows = least(WINOGRAD_TILE, a->oh - t.y), width = least(WINOGRAD_TILE, a->ow - t.x);
+    int64_t count = 0;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < width; c++)
+            offsets[count++] = ((t.sample * a->oh + t.y + r) * a->ow + t.x + c) * a->k;
+    return count;
+}
+
+/* The moments of a panel's channels in the block's pixels, part `block` of them; of a gradient its
+ * sums for the batch norm that saved_table is of. */
 static void find_moments(const plan *p, const block_state *s, int64_t panel, int64_t block) {
     const fnn_winograd_fwd_args *a = p->a;
     moments_state found = {0};
+    gradient_state sums = {0};
     int64_t first = panel * NR, cols = least(NR, a->k - first);
+    int64_t offsets[WINOGRAD_TILE * WINOGRAD_TILE];
+    const T *y = (const T *)a->y + first, *x = p->saved ? p->saved + first : NULL;
+    const T *mean = a->saved_table ? (const T *)a->saved_table + first : NULL;
     for (int64_t i = 0; i < s->count; i++) {
-        winograd_tile t = winograd_tile_at(p->grid, s->first + i);
-        int64_t rows = least(WINOGRAD_TILE, a->oh - t.y), width = least(WINOGRAD_TILE, a->ow - t.x);
-        int64_t offsets[WINOGRAD_TILE * WINOGRAD_TILE], count = 0;
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t c = 0; c < width; c++)
-                offsets[count++] = ((t.sample * a->oh + t.y + r) * a->ow + t.x + c) * a->k;
-        moments_add(&found, (const T *)a->y + first, offsets, count, cols);
+        int64_t count = list_pixels(p, s->first + i, offsets);
+        if (mean)
+            gradients_add(&sums, y, x, mean, offsets, count, cols);
+        else
+            moments_add(&found, y, offsets, count, cols);
     }
-    moments_store(&found, (double *)a->moments + block * moments_part(a->k), a->k, first, cols);
+    double *part = (double *)a->moments + block * moments_part(a->k);
+    if (mean)
+        gradients_store(&sums, part, a->k, first, cols);
+    else
+        moments_store(&found, part, a->k, first, cols);
 }
 
 static void run_task(void *ctx, int64_t task) {

@@ -7,6 +7,7 @@ import pytest
 import test_norm
 from conv_case import RELU, Conv
 from conv_case import Case as Direct
+from test_winograd import GRAD_RELU
 from test_winograd import Case as Winograd
 
 from fastnn import _core
@@ -24,13 +25,13 @@ WINOGRAD = [
 ]
 
 
-def found(case, kernel, x, packed, **numbers):
-    """y and its moments, one after the other without and with a task's part of them."""
+def found(case, kernel, x, packed, act, fields, sizes):
+    """y, which must be the same without its moments, and these."""
     y, plain = (np.full(case.dy.shape, np.nan, case.dtype) for _ in range(2))
-    size = _core.buffer_bytes(kernel, case.bits, **numbers)
+    size = _core.buffer_bytes(kernel, case.bits, act=act, **sizes)
     assert size > 0
     moments = np.full(size // 8 + 8, 12345.0)
-    rest = {"x": x, "packed": packed, "bias": case.bias, **numbers}
+    rest = {"x": x, "packed": packed, "act": act, **fields, **sizes}
     _core.call(kernel, case.bits, y=plain, **rest)
     _core.call(kernel, case.bits, y=y, moments=moments, **rest)
     np.testing.assert_array_equal(y, plain)
@@ -60,7 +61,8 @@ def check(y, moments):
 def test_of_direct_convolution(isa, bits, conv, offset):
     case = Direct(conv, bits)
     case.bias += np.asarray(offset, case.dtype)
-    check(*found(case, "conv_fwd", case.x, case.pack(0), act=RELU, **case.ints()))
+    bias = {"bias": case.bias}
+    check(*found(case, "conv_fwd", case.x, case.pack(0), RELU, bias, case.ints()))
 
 
 @pytest.mark.parametrize("offset", [0, 1000])
@@ -69,13 +71,15 @@ def test_of_direct_convolution(isa, bits, conv, offset):
 def test_of_winograd(isa, guarded, bits, sizes, offset):
     case = Winograd(guarded, bits, **sizes)
     case.bias += np.asarray(offset, case.dtype)
-    check(*found(case, "winograd_fwd", case.x, case.packed(0), act=0, **case.sizes))
+    bias = {"bias": case.bias}
+    check(*found(case, "winograd_fwd", case.x, case.packed(0), 0, bias, case.sizes))
 
 
 def test_nan_stays_in_its_channel(isa, guarded):
     case = Winograd(guarded, 32, n=4, c=3, k=20, ih=8, iw=8)
     case.bias[7] = np.nan
-    _, moments = found(case, "winograd_fwd", case.x, case.packed(0), act=0, **case.sizes)
+    bias = {"bias": case.bias}
+    _, moments = found(case, "winograd_fwd", case.x, case.packed(0), 0, bias, case.sizes)
     bad = np.isnan(moments.reshape(-1, 41))
     assert bad[:, [8, 28]].all() and bad.sum() == 2 * len(bad)
 
@@ -99,3 +103,40 @@ def test_batch_norm_takes_them(isa, dtype, guarded, rng, parts):
         # Two ways to the same moments, each within the bound of test_norm.test_forward.
         np.testing.assert_allclose(mine, theirs, rtol=160 * np.finfo(dtype).eps,
                                    atol=160 * np.finfo(dtype).eps * 8)  # fmt: skip
+
+
+@pytest.mark.parametrize("sizes", WINOGRAD, ids=str)
+@pytest.mark.parametrize("bits", [32, 64])
+def test_sums_of_a_gradient(isa, guarded, bits, sizes):
+    """In backward-data, for the batch norm whose ReLU masks it: sum g and sum g (x - mean)."""
+    case = Winograd(guarded, bits, **sizes)
+    k, vector = case.sizes["k"], _core.lanes(bits)
+    table = np.zeros((3 * -(-k // vector) + 1) * vector, case.dtype)
+    mean, scale, shift = table[: 3 * -(-k // vector) * vector].reshape(3, -1)[:, :k]
+    mean[:], scale[:], shift[:] = np.random.default_rng(1).standard_normal((3, k))
+    fields = {"saved": case.saved, "saved_table": table}
+    g, parts = found(case, "winograd_fwd", case.x, case.packed(0), GRAD_RELU, fields, case.sizes)
+    parts = parts.reshape(-1, 1 + 2 * k)
+    g, away = (v.reshape(-1, k).astype(np.longdouble) for v in (g, case.saved - mean))
+    assert parts[:, 0].sum() == len(g) and 0 < np.count_nonzero(g) < g.size
+    # Sixteen terms in a row, then a part's tiles; x - mean rounds once, each product once.
+    steps = 18 + parts[:, 0].max() / 16
+    for got, terms in ((parts[:, 1 : 1 + k], g), (parts[:, 1 + k :], g * away)):
+        bound = steps * np.finfo(case.dtype).eps * np.abs(terms).sum(0)
+        assert np.all(np.abs(got.sum(0) - terms.sum(0)) <= bound)
+
+
+@pytest.mark.parametrize("parts", [1, 3, 40])
+def test_batch_norm_takes_the_sums(isa, dtype, guarded, rng, parts):
+    x, dy, gamma, _ = test_norm.draw(rng, (200, 19), dtype)
+    _, mean, _, rstd = test_norm.forward(guarded, x, gamma)
+    terms = dy.astype(np.float64), dy.astype(np.float64) * (x - mean)
+    sums = np.concatenate([
+        np.r_[len(g), g.sum(0), products.sum(0)]
+        for g, products in zip(*(np.array_split(t, parts) for t in terms), strict=True)
+    ])  # fmt: skip
+    args = guarded, x, dy, mean, rstd, gamma
+    got, want = test_norm.backward(*args, sums=sums, parts=parts), test_norm.backward(*args)
+    for mine, theirs in zip(got, want, strict=True):
+        size = np.abs(terms[0]).sum(0).max() * 8
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=160 * np.finfo(dtype).eps * size)

@@ -29,13 +29,15 @@ def forward(guarded, x, gamma=None, beta=None, residual=None, act=0, moments=Non
     return y, mean, var, rstd
 
 
-def backward(guarded, x, dy, mean, rstd, gamma=None, saved=None, with_dx=True):
+def backward(guarded, x, dy, mean, rstd, gamma=None, saved=None, with_dx=True, sums=None,
+             parts=0):  # fmt: skip
     (rows, c), bits = x.shape, x.itemsize * 8
     dx = guarded(x.shape, x.dtype) if with_dx else None
     dgamma, dbeta = guarded((c,), x.dtype), guarded((c,), x.dtype)
-    work = guarded((_core.buffer_bytes("bn_bwd", bits, rows=rows, c=c),), np.uint8)
+    work = guarded((_core.buffer_bytes("bn_bwd", bits, rows=rows, c=c, parts=parts),), np.uint8)
     _core.call("bn_bwd", bits, x=x, dy=dy, mean=mean, rstd=rstd, gamma=gamma, saved=saved, dx=dx,
-               dgamma=dgamma, dbeta=dbeta, work=work, rows=rows, c=c)  # fmt: skip
+               dgamma=dgamma, dbeta=dbeta, work=work, rows=rows, c=c, sums=sums,
+               parts=parts)  # fmt: skip
     return dx, dgamma, dbeta
 
 

@@ -25,11 +25,14 @@ def winograd() -> Iterator[None]:
     set_conv_algorithm(before)
 
 
+Shared = list[tuple[bool, bool]]
+
+
 def gradients(
     model: nn.Module, x: np.ndarray, debug: bool = False
-) -> tuple[list[np.ndarray], list[tuple[bool, bool]]]:
+) -> tuple[list[np.ndarray], Shared, list[bool]]:
     """Loss and gradients of a training plan; of each batch norm, whether it was given moments and
-    whether it left its output to the readers."""
+    whether it left its output to the readers; of each one's gradient, whether it was given sums."""
     inputs = {"x": input_value("x", x.shape, x.dtype), "y": input_value("y", (len(x),), np.int64)}
     parts = Differentiated(model, nn.CrossEntropyLoss(), inputs)
     plan = Plan(8 * x.itemsize, Memory(0), debug)
@@ -39,16 +42,20 @@ def gradients(
         plan.output(value)
     plan.compute()
     plan.build()
-    norms = [s.fields for s in plan.builder.steps if s.kernel == "bn_fwd"]
-    shared = [(f["moments"] is not None, f["y"] is None) for f in norms]
-    return list(plan(x, np.arange(len(x)) % 3)), shared
+    fields = {"bn_fwd": [], "bn_bwd": []}
+    for step in plan.builder.steps:
+        fields.get(step.kernel, []).append(step.fields)
+    norms = [(f["moments"] is not None, f["y"] is None) for f in fields["bn_fwd"]]
+    sums = [f["sums"] is not None for f in fields["bn_bwd"]]
+    return list(plan(x, np.arange(len(x)) % 3)), norms, sums
 
 
-def check(model: nn.Module, x: np.ndarray, shared: list[tuple[bool, bool]]) -> None:
+def check(model: nn.Module, x: np.ndarray, shared: Shared, summed: list[bool]) -> None:
     """That plain and sharing plans agree."""
-    got, done = gradients(model, x)
-    want, plain = gradients(model, x, debug=True)
-    assert done == shared and plain == [(False, False)] * len(shared)
+    got, *done = gradients(model, x)
+    want, *plain = gradients(model, x, debug=True)
+    assert done == [shared, summed]
+    assert plain == [[(False, False)] * len(shared), [False] * len(summed)]
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * np.abs(b).max())
 
@@ -64,7 +71,7 @@ def images(channels: int) -> np.ndarray:
 def test_between_convolutions_and_before_pooling(winograd: None) -> None:
     last = nn.MaxPool2d(2), nn.Flatten(), nn.Linear(33 * 4 * 4, 3)
     model = nn.Sequential(*block(3, 17), *block(17, 33), *last).double()
-    check(model, images(3), [(True, True), (True, True)])
+    check(model, images(3), [(True, True), (True, True)], [False, True])
 
 
 def test_one_that_others_read_too_is_written(winograd: None) -> None:
@@ -77,13 +84,13 @@ def test_one_that_others_read_too_is_written(winograd: None) -> None:
             y = self.first(x)
             return self.head(y + self.second(y))
 
-    check(Both().double(), images(3), [(True, False), (True, False)])
+    check(Both().double(), images(3), [(True, False), (True, False)], [False, False])
 
 
 def test_direct_convolutions_want_it_written() -> None:
     strided = nn.Conv2d(20, 24, 3, stride=2), nn.Flatten(), nn.Linear(24 * 4 * 3, 3)
     model = nn.Sequential(*block(3, 20), *strided).double()
-    check(model, images(3), [(True, False)])
+    check(model, images(3), [(True, False)], [False])
 
 
 def test_depthwise_convolutions_find_no_moments() -> None:
@@ -91,4 +98,4 @@ def test_depthwise_convolutions_find_no_moments() -> None:
         *(nn.Conv2d(6, 6, 3, groups=6), nn.BatchNorm2d(6), nn.Tanh()),
         *(nn.Flatten(), nn.Linear(6 * 7 * 6, 3)),
     ).double()
-    check(model, images(6), [(False, False)])
+    check(model, images(6), [(False, False)], [False])
