@@ -164,28 +164,36 @@ FNN_INLINE void spread_row(const bwd_job *job, const bwd_row *row, int average) 
     zero_pixels(row, c, done, iw);
 }
 
-/* The usual case of spread_row, where everything about the windows is a constant. Pixels of less
- * than a vector spill into the next ones, which are written later. */
+/* What cell `here` gets of the window at the offset `at`, a quarter of an average. */
+FNN_INLINE V quarter(const bwd_row *row, int64_t at, int64_t lanes, int average, VI here) {
+    V g = load_grad(row, at, lanes);
+    if (average) return g * v_set1((T)0.25);
+    return v_select(pool_load_idx(row->idx + at, lanes) == here, g, (V){0});
+}
+
+/* The usual case of spread_row, where everything about the windows is a constant. Of more than a
+ * vector, one pixel after the other: stores that jump to and fro are slow where they cross cache
+ * lines. Pixels of less than a vector spill into the next ones, which are written later. */
 FNN_INLINE void spread_quarters(const bwd_job *job, const bwd_row *row, int average) {
-    const int64_t c = job->a->c, iw = job->a->iw, ow = job->a->ow, last = c > VL ? c - VL : 0;
+    const int64_t c = job->a->c, iw = job->a->iw, ow = job->a->ow;
     int64_t out = row->oy.lo * ow * c;
-    VI left = pool_position(row->iy * iw);
+    VI here = pool_position(row->iy * iw);
     T *dx = row->dx;
-    for (int64_t ox = 0; ox < ow; ox++, out += c, dx += 2 * c, left += 2) {
-        const int64_t lanes = fitting_lanes(row, c, 2 * ox + 1, out);
-        for (int64_t ch = 0; ch < c; ch += VL) {
-            int64_t from = least(ch, last);
-            V g = load_grad(row, out + from, lanes), right = g * v_set1((T)0.25);
-            if (average) {
-                g = right;
-            } else {
-                VI idx = pool_load_idx(row->idx + out + from, lanes);
-                right = v_select(idx == left + 1, g, (V){0});
-                g = v_select(idx == left, g, (V){0});
-            }
-            pool_store(dx + from, g, lanes);
-            pool_store(dx + c + from, right, lanes);
+    for (int64_t ox = 0; ox < ow; ox++, out += c) {
+        if (c <= VL) {
+            const int64_t lanes = fitting_lanes(row, c, 2 * ox + 1, out);
+            V left = quarter(row, out, lanes, average, here);
+            V right = quarter(row, out, lanes, average, here + 1);
+            pool_store(dx, left, lanes);
+            pool_store(dx + c, right, lanes);
+            dx += 2 * c, here += 2;
+            continue;
         }
+        for (int q = 0; q < 2; q++, dx += c, here += 1)
+            for (int64_t ch = 0; ch < c; ch += VL) {
+                int64_t from = least(ch, c - VL);
+                v_store(dx + from, quarter(row, out + from, VL, average, here));
+            }
     }
     zero_pixels(row, c, 2 * ow, iw);
 }
