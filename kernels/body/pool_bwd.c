@@ -214,8 +214,12 @@ FNN_INLINE void bwd_rows(const bwd_job *shared, int64_t from, int64_t to, int av
         row.idx = average ? NULL : (const int32_t *)a->idx + sample * out_image;
         row.dx = (T *)a->dx + r * a->iw * a->c;
         row.iy = iy;
-        row.oy = oy = pool_advance(&job->h, oy, iy);
-        if (job->quarters && row.oy.lo <= row.oy.hi)
+        oy = pool_advance(&job->h, oy, iy);
+        const int again = r > from && iy > 0 && oy.lo == row.oy.lo && oy.hi == row.oy.hi;
+        row.oy = oy;
+        if (average && job->disjoint && again) /* all rows of a window are the same */
+            memcpy(row.dx, row.dx - a->iw * a->c, (size_t)(a->iw * a->c) * sizeof(T));
+        else if (job->quarters && row.oy.lo <= row.oy.hi)
             spread_quarters(job, &row, average);
         else if (job->disjoint)
             spread_row(job, &row, average);
