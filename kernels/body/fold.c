@@ -18,47 +18,79 @@ typedef struct {
     int back;
 } fold_job;
 
-/* The outputs j with 0 <= j * stride + at < size, as from..to. */
-static void inside(int64_t at, int64_t stride, int64_t size, int64_t outputs, int64_t *from,
-                   int64_t *to) {
-    *from = at < 0 ? (-at + stride - 1) / stride : 0;
-    *to = size > at ? (size - at + stride - 1) / stride : 0;
-    if (*to > outputs) *to = outputs;
-    if (*from > *to) *from = *to;
+/* Outputs from..to along one axis. */
+typedef struct {
+    int64_t from, to;
+} span;
+
+/* The outputs j with 0 <= j * stride + at < size. */
+static span inside(int64_t at, int64_t stride, int64_t size, int64_t outputs) {
+    int64_t from = at < 0 ? (-at + stride - 1) / stride : 0;
+    int64_t to = least(size > at ? (size - at + stride - 1) / stride : 0, outputs);
+    return (span){least(from, to), to};
 }
 
-/* One row of one tap: `image` starts at the row's first pixel of the window, `cols` at output 0. */
-static void gather_row(const T *image, int64_t stride, T *cols, int64_t from, int64_t to,
-                       int64_t outputs) {
-    for (int64_t j = 0; j < from; j++) cols[j] = 0;
-    if (stride == 1 && to > from)
-        memcpy(cols + from, image + from, (size_t)(to - from) * sizeof(T));
-    else
-        for (int64_t j = from; j < to; j++) cols[j] = image[j * stride];
-    for (int64_t j = to; j < outputs; j++) cols[j] = 0;
+/* Rows are short: a call of memset or memcpy for each would cost as much as its work. */
+FNN_INLINE void zero(T *cols, int64_t from, int64_t to) {
+    for (int64_t j = from; j < to; j += VL) v_store_upto(cols + j, (V){0}, to - j);
+}
+FNN_INLINE void copy(T *cols, const T *image, int64_t from, int64_t to) {
+    int64_t j = from;
+    for (; j + VL <= to; j += VL) v_store(cols + j, v_load(image + j));
+    if (j < to) v_store_n(cols + j, v_load_n(image + j, to - j), to - j);
 }
 
-static void scatter_row(T *restrict image, int64_t stride, const T *restrict cols, int64_t from,
-                        int64_t to) {
+static void gather_row(const T *image, int64_t stride, T *cols, span at) {
     if (stride == 1)
-        for (int64_t j = from; j < to; j++) image[j] += cols[j];
+        copy(cols, image, at.from, at.to);
     else
-        for (int64_t j = from; j < to; j++) image[j * stride] += cols[j];
+        for (int64_t j = at.from; j < at.to; j++) cols[j] = image[j * stride];
 }
 
-/* Row i of every output under the tap (r, s) of a plane. */
-static void fold_row(const fold_job *f, int64_t plane, int64_t r, int64_t s, int64_t i) {
-    const fnn_im2col_args *g = f->g;
-    int64_t row = i * g->stride_h - g->pad_h + r * g->dilation_h;
-    int64_t column = s * g->dilation_w - g->pad_w, from, to;
-    int64_t at = plane * f->cols + ((r * g->kw + s) * g->oh + i) * g->ow;
-    int64_t pixel = plane * f->image + row * g->iw + column;
-    inside(column, g->stride_w, g->iw, g->ow, &from, &to);
-    if (row < 0 || row >= g->ih) from = to = 0;
-    if (f->back)
-        scatter_row(f->out + pixel, g->stride_w, f->in + at, from, to);
+static void scatter_row(T *restrict image, int64_t stride, const T *restrict cols, span at) {
+    if (stride == 1)
+        for (int64_t j = at.from; j < at.to; j++) image[j] += cols[j];
     else
-        gather_row(f->in + pixel, g->stride_w, f->out + at, from, to, g->ow);
+        for (int64_t j = at.from; j < at.to; j++) image[j * stride] += cols[j];
+}
+
+/* All outputs under one tap, of which `image` is the pixel under the first. Where they lie as their
+ * pixels do, one copy writes all rows, and then the padding between them. */
+static void gather_tap(const fnn_im2col_args *g, const T *image, T *cols, span rows, span columns) {
+    const int64_t ow = g->ow, first = rows.from * ow + columns.from;
+    const int same = ow == g->iw && g->stride_h == 1 && g->stride_w == 1;
+    if (rows.from == rows.to || columns.from == columns.to) rows.from = rows.to = g->oh;
+    memset(cols, 0, (size_t)(rows.from * ow) * sizeof(T));
+    if (same && rows.from < rows.to)
+        memcpy(cols + first, image + first,
+               (size_t)((rows.to - 1) * ow + columns.to - first) * sizeof(T));
+    for (int64_t i = rows.from; i < rows.to; i++) {
+        T *row = cols + i * ow;
+        if (!same) gather_row(image + i * g->stride_h * g->iw, g->stride_w, row, columns);
+        zero(row, 0, columns.from);
+        zero(row, columns.to, ow);
+    }
+    memset(cols + rows.to * ow, 0, (size_t)((g->oh - rows.to) * ow) * sizeof(T));
+}
+
+/* Adds all outputs under one tap to their pixels. */
+static void scatter_tap(const fnn_im2col_args *g, T *image, const T *cols, span rows,
+                        span columns) {
+    for (int64_t i = rows.from; i < rows.to; i++)
+        scatter_row(image + i * g->stride_h * g->iw, g->stride_w, cols + i * g->ow, columns);
+}
+
+static void fold_tap(const fold_job *f, int64_t plane, int64_t r, int64_t s) {
+    const fnn_im2col_args *g = f->g;
+    int64_t row = r * g->dilation_h - g->pad_h, column = s * g->dilation_w - g->pad_w;
+    int64_t at = plane * f->cols + (r * g->kw + s) * g->oh * g->ow;
+    int64_t pixel = plane * f->image + row * g->iw + column;
+    span rows = inside(row, g->stride_h, g->ih, g->oh);
+    span columns = inside(column, g->stride_w, g->iw, g->ow);
+    if (f->back)
+        scatter_tap(g, f->out + pixel, f->in + at, rows, columns);
+    else
+        gather_tap(g, f->in + pixel, f->out + at, rows, columns);
 }
 
 static void fold_task(void *ctx, int64_t task) {
@@ -69,8 +101,7 @@ static void fold_task(void *ctx, int64_t task) {
     if (f->back) memset(f->out + from * f->image, 0, (size_t)((to - from) * f->image) * sizeof(T));
     for (int64_t plane = from; plane < to; plane++)
         for (int64_t r = 0; r < g->kh; r++)
-            for (int64_t s = 0; s < g->kw; s++)
-                for (int64_t i = 0; i < g->oh; i++) fold_row(f, plane, r, s, i);
+            for (int64_t s = 0; s < g->kw; s++) fold_tap(f, plane, r, s);
 }
 
 static int fold(const fnn_im2col_args *g, int back) {
