@@ -13,7 +13,8 @@
 #include <math.h>
 
 enum { BLOCK = 1024, BLOCK_ROWS = 256, TASK_ELEMENTS = 8192, MOST_TASKS = 64 };
-enum { GROUP_ROWS = 4, GROUP_ELEMENTS = 2048 }; /* of a task's rows: they stay in L1 */
+enum { GROUP_ROWS = 4, GROUP_ELEMENTS = 2048 }; /* rows at once, up to this length: half of L1 */
+enum { MOST_PARTS = 4 };                        /* of a row's sum */
 
 typedef struct {
     int64_t rows, tasks;
@@ -36,20 +37,25 @@ FNN_INLINE V term(const T *x, V center, int square, int64_t lanes) {
     return v * v;
 }
 
-/* The sum of x, or of (x - center)^2. */
-FNN_INLINE double row_sum(const T *x, int64_t c, T center, int square) {
-    V m = v_set1(center);
-    double total = 0;
+/* The sums of x, or of (x - center)^2, of some rows, each in so many parts; both are constants. */
+FNN_INLINE void row_sums(const T *x, int64_t c, int rows, int parts, const T *center, int square,
+                         double *total) {
+    V m[GROUP_ROWS];
+    for (int i = 0; i < rows; i++) m[i] = v_set1(center[i]), total[i] = 0;
     for (int64_t from = 0; from < c; from += BLOCK) {
-        int64_t to = from + BLOCK < c ? from + BLOCK : c, j = from;
-        V acc[4] = {{0}};
-        for (; j + 4 * VL <= to; j += 4 * VL)
+        int64_t to = least(from + BLOCK, c), j = from;
+        V acc[GROUP_ROWS][MOST_PARTS] = {{{0}}};
+        for (; j + parts * VL <= to; j += parts * VL)
+#pragma GCC unroll 8
+            for (int k = 0; k < parts * rows; k++)
+                acc[k / parts][k % parts] +=
+                    term(x + k / parts * c + j + k % parts * VL, m[k / parts], square, VL);
+        for (; j < to; j += VL)
 #pragma GCC unroll 4
-            for (int k = 0; k < 4; k++) acc[k] += term(x + j + k * VL, m, square, VL);
-        for (; j < to; j += VL) acc[0] += term(x + j, m, square, to - j);
-        total += v_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
+            for (int i = 0; i < rows; i++) acc[i][0] += term(x + i * c + j, m[i], square, to - j);
+        for (int i = 0; i < rows; i++)
+            total[i] += v_sum((acc[i][0] + acc[i][1]) + (acc[i][2] + acc[i][3]));
     }
-    return total;
 }
 
 typedef struct {
@@ -66,34 +72,40 @@ FNN_INLINE void apply_lanes(const fnn_layer_norm_fwd_args *a, const T *x, T *y, 
     store_lanes(y + j, v, lanes);
 }
 
-static void forward_row(const fnn_layer_norm_fwd_args *a, int64_t row, T mean, T rstd) {
-    const fnn_layer_norm_fwd_args own = *a; /* no store to y may change it */
-    const T *x = (const T *)own.x + row * own.c;
-    T *y = (T *)own.y + row * own.c;
-    V m = v_set1(mean), r = v_set1(rstd);
-    int64_t j = 0;
-    for (; j + VL <= own.c; j += VL) apply_lanes(&own, x, y, j, m, r, VL);
-    if (j < own.c) apply_lanes(&own, x, y, j, m, r, own.c - j);
+FNN_INLINE void forward_rows(const fnn_layer_norm_fwd_args *shared, int64_t row, int rows,
+                             int parts) {
+    const fnn_layer_norm_fwd_args own = *shared, *a = &own; /* no store to y may change it */
+    const int64_t c = a->c;
+    const T *x = (const T *)a->x + row * c;
+    T *y = (T *)a->y + row * c, mean[GROUP_ROWS] = {0}, rstd[GROUP_ROWS];
+    double sum[GROUP_ROWS];
+    if (!a->rms) {
+        row_sums(x, c, rows, parts, mean, 0, sum);
+        for (int i = 0; i < rows; i++) mean[i] = (T)(sum[i] / (double)c);
+    }
+    row_sums(x, c, rows, parts, mean, 1, sum);
+    for (int i = 0; i < rows; i++) rstd[i] = (T)(1 / sqrt(sum[i] / (double)c + a->eps));
+    if (a->mean) memcpy((T *)a->mean + row, mean, (size_t)rows * sizeof(T));
+    if (a->rstd) memcpy((T *)a->rstd + row, rstd, (size_t)rows * sizeof(T));
+    for (int i = 0; i < rows; i++, x += c, y += c) {
+        V m = v_set1(mean[i]), r = v_set1(rstd[i]);
+        int64_t j = 0;
+        for (; j + VL <= c; j += VL) apply_lanes(a, x, y, j, m, r, VL);
+        if (j < c) apply_lanes(a, x, y, j, m, r, c - j);
+    }
 }
 
-/* Each pass over a few rows before the next: one row's alone would wait for its own sums. */
+/* A few rows at once, where they stay in L1: one's alone would wait for its own sums. */
 static void forward_task(void *ctx, int64_t task) {
     const forward_job *f = ctx;
     const fnn_layer_norm_fwd_args *a = f->a;
-    int64_t end = least((task + 1) * f->cut.rows, a->n), c = a->c;
-    int64_t group = least(GROUP_ROWS, most(GROUP_ELEMENTS / c, 1));
-    T mean[GROUP_ROWS] = {0}, rstd[GROUP_ROWS];
-    for (int64_t row = task * f->cut.rows; row < end; row += group) {
-        int64_t rows = least(group, end - row);
-        const T *x = (const T *)a->x + row * c;
-        for (int64_t i = 0; i < rows && !a->rms; i++)
-            mean[i] = (T)(row_sum(x + i * c, c, 0, 0) / (double)c);
-        for (int64_t i = 0; i < rows; i++)
-            rstd[i] = (T)(1 / sqrt(row_sum(x + i * c, c, mean[i], 1) / (double)c + a->eps));
-        for (int64_t i = 0; i < rows; i++) forward_row(a, row + i, mean[i], rstd[i]);
-        if (a->mean) memcpy((T *)a->mean + row, mean, (size_t)rows * sizeof(T));
-        if (a->rstd) memcpy((T *)a->rstd + row, rstd, (size_t)rows * sizeof(T));
+    int64_t row = task * f->cut.rows, end = least(row + f->cut.rows, a->n);
+    if (a->c > GROUP_ELEMENTS) {
+        for (; row < end; row++) forward_rows(a, row, 1, MOST_PARTS);
+        return;
     }
+    for (; row + GROUP_ROWS <= end; row += GROUP_ROWS) forward_rows(a, row, GROUP_ROWS, 2);
+    for (; row < end; row++) forward_rows(a, row, 1, 2); /* the same sums */
 }
 
 int FNN_SYM(layer_norm_fwd)(const fnn_layer_norm_fwd_args *a) {
