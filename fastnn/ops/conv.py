@@ -297,10 +297,10 @@ class Conv2dGradWeight(Conv):
         assert x is not None and dy is not None
         return choose(self.fields(x.shape, dw.shape, dy.shape)) is WINOGRAD
 
-    def spreads(self, node: Node, b: Builder) -> bool:
+    def spreads(self, node: Node, b: Builder, lanes: bool) -> bool:
         x, dw = node.inputs[0], node.outputs[0]
         assert x is not None and node.inputs[1] is not None
-        return LANES.can(b, self.fields(x.shape, dw.shape, node.inputs[1].shape))
+        return lanes and LANES.can(b, self.fields(x.shape, dw.shape, node.inputs[1].shape))
 
     def reference(self, x: Array, dy: Array) -> tuple[Array, Array]:
         shape = (dy.shape[1], x.shape[1] // self.groups, *self.kernel)

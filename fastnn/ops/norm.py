@@ -145,8 +145,18 @@ class BatchNormGrad(Norm):
         x, dy, mean, rstd, gamma, saved = (*node.inputs, None, None)[:6]
         dx, dgamma, dbeta = node.outputs
         assert x is not None and dy is not None and mean is not None and rstd is not None
-        order = self.order(x)
+        results: dict[str, Any] = dict(
+            mean=b.dense(mean),
+            rstd=b.dense(rstd),
+            gamma=None if gamma is None else b.dense(gamma),
+            dgamma=b.new(dgamma) if b.is_used(dgamma) else None,
+            dbeta=b.new(dbeta) if b.is_used(dbeta) else None,
+        )
+        order, pooled = self.order(x), b.postponed(dy)
         source = b.dense(x, order)
+        if pooled is not None:
+            self._lower_pooled(pooled, b, x=source, dx=dx, **results)
+            return
         sums, of = b.sums.get(dy, (None, None)) if saved is None else (None, None)
         if of is not source:
             sums = None
@@ -156,16 +166,33 @@ class BatchNormGrad(Norm):
             sums=sums,
             parts=0 if sums is None else sums.size // (1 + 2 * x.shape[1]),
             dy=b.dense(dy, order),
-            mean=b.dense(mean),
-            rstd=b.dense(rstd),
-            gamma=None if gamma is None else b.dense(gamma),
             saved=None if saved is None else b.dense(saved, order),
             dx=b.new(dx, order) if b.is_used(dx) else None,
-            dgamma=b.new(dgamma) if b.is_used(dgamma) else None,
-            dbeta=b.new(dbeta) if b.is_used(dbeta) else None,
             rows=x.size // x.shape[1],
             c=x.shape[1],
+            **results,
         )
+
+    def _lower_pooled(self, pooled: Node, b: Builder, dx: Value, **refs: Any) -> None:
+        """The same from what the gradient of 2x2 max pooling, which is dy, is made of."""
+        dy, idx, saved = (*pooled.inputs, None)[:3]
+        assert dy is not None and idx is not None
+        n, c, oh, ow = dy.shape
+        b.step(
+            "bn_pool_bwd",
+            dy=b.channels_last(dy),
+            idx=b.channels_last(idx),
+            saved=None if saved is None else b.channels_last(saved),
+            dx=b.new(dx, self.order(dx)) if b.is_used(dx) else None,
+            **dict(n=n, oh=oh, ow=ow, c=c),
+            **refs,
+        )
+
+    def spreads(self, node: Node, b: Builder, lanes: bool) -> bool:
+        x, saved = node.inputs[0], (*node.inputs, None, None)[5]
+        assert x is not None
+        even = x.ndim == 4 and x.shape[2] % 2 == x.shape[3] % 2 == 0
+        return b.fused and even and not lanes and saved is None and x is not node.inputs[1]
 
     def reference(
         self,

@@ -72,8 +72,8 @@ class Op:
         """Whether it is 2x2 max pooling, which may be part of what comes before."""
         return False
 
-    def spreads(self, node: Node, b: Builder) -> bool:
-        """Whether it takes the gradient of 2x2 max pooling in lanes in place of its input's."""
+    def spreads(self, node: Node, b: Builder, lanes: bool) -> bool:
+        """Whether it takes the gradient of 2x2 max pooling (in lanes) in place of its input's."""
         return False
 
     def scales(self, node: Node, value: Value, b: Any) -> bool:

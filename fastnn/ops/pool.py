@@ -166,7 +166,7 @@ class PoolGrad(PoolBase):
         assert dy is not None
         lanes = b.vector if (b.meets_lanes(dx) if idx is None else b.in_lanes(idx)) else 0
         reader = b.only_reader(dx)
-        if lanes and self.halves and reader is not None and reader.op.spreads(reader, b):
+        if self.halves and reader is not None and reader.op.spreads(reader, b, lanes > 0):
             b.postpone(node)
             return
         place = b.lanes if lanes else b.channels_last

@@ -5,6 +5,7 @@
 #include "args.h"
 
 #include "../norm.h"
+#include "../norm_grad.h"
 
 /* Adds the sums over `rows` rows to the slot's running ones. */
 static void add_gradients(const slot *s, const rows_view *v, int64_t rows, int64_t width) {
@@ -86,17 +87,15 @@ int FNN_SYM(bn_bwd)(const fnn_bn_bwd_args *a) {
     rows_view v = {
         .x = a->x, .dy = a->dy, .saved = a->saved, .center = job.mean, .stride = l.width};
     slot s = a->sums ? given_sums(&l, a->sums, a->parts, a->work) : all_gradients(&l, v, a->work);
-    const T *rstd = a->rstd, *gamma = a->gamma;
-    T *dgamma = a->dgamma, *dbeta = a->dbeta;
-    for (int64_t ch = 0; ch < l.c; ch++) {
-        double r = rstd[ch], scale = gamma ? r * (double)gamma[ch] : r;
-        double share = scale / (double)l.rows;
-        if (dgamma) dgamma[ch] = (T)(s.run1[ch] * r);
-        if (dbeta) dbeta[ch] = (T)s.run0[ch];
-        job.scale[ch] = (T)scale;
-        job.slope[ch] = (T)(-share * r * r * s.run1[ch]);
-        job.shift[ch] = (T)(-share * s.run0[ch]);
-    }
+    norm_gradient all = {.rstd = a->rstd,
+                         .gamma = a->gamma,
+                         .rows = (double)l.rows,
+                         .dgamma = a->dgamma,
+                         .dbeta = a->dbeta,
+                         .scale = job.scale,
+                         .slope = job.slope,
+                         .shift = job.shift};
+    for (int64_t ch = 0; ch < l.c; ch++) norm_gradient_channel(&all, ch, s.run0[ch], s.run1[ch]);
     if (!a->dx) return FNN_OK;
     widen(&l, job.scale), widen(&l, job.slope), widen(&l, job.shift);
     apply(&job, backward_task);
