@@ -175,6 +175,17 @@ def test_shapes(isa, guarded, bits, sizes):
 
 
 @bits_of_both
+@pytest.mark.parametrize("n", [30, 130])  # all tiles together, and in turns
+def test_many_weights_in_stages(isa, threads, guarded, bits, n):
+    case, results = Case(guarded, bits, n=n, c=1024, k=120, ih=4, iw=3), []
+    case.check_forward(RELU, bias=True, residual=True)
+    for count in (1, 2):
+        threads(count)
+        results.append(case.backward_data())
+    np.testing.assert_array_equal(*results)
+
+
+@bits_of_both
 @pytest.mark.parametrize("act", range(7))
 def test_epilogues(isa, guarded, bits, act):
     for k, bias, residual in product((5, 32, 37), (False, True), (False, True)):
