@@ -50,7 +50,8 @@ Written by `make bench` and then `make performance`, from what the benchmarks me
 - **Threads**: fastnn with one thread and with several, in turns in one process: the best turns' times,
   their ratio and the median of the rounds' ratios.
 - **By themselves**: `python -m bench.winograd` tells when Winograd's convolution pays, `bench.curves`
-  whether training notices it, `bench.ulp` the errors of exp, tanh and others.
+  whether training notices it, `bench.ulp` the errors of exp, tanh and others, `bench.steps` where the
+  time of a network's training step goes.
 """
 
 
