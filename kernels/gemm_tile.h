@@ -16,14 +16,24 @@ enum { FETCH_AHEAD = 64 }; /* the depth from which c is worth fetching before it
 #define TILE_PARAMETERS                                                                            \
     int64_t k, const T *a, int64_t a_rs, int64_t a_cs, const T *b, int64_t b_rs, T *c,             \
         int64_t c_rs, int add
-typedef void (*tile_fn)(TILE_PARAMETERS);
+
+/* Where memory is to work beside the tiles, they fetch the line at `fetch`, and with each row of b
+ * that of `pace` bytes further. */
+#ifdef FNN_TILES_FETCH
+#define FETCH_PARAMETERS , const char *fetch, int64_t pace
+#define FETCH_ARGUMENTS , fetch, pace
+#else
+#define FETCH_PARAMETERS
+#define FETCH_ARGUMENTS
+#endif
+typedef void (*tile_fn)(TILE_PARAMETERS FETCH_PARAMETERS);
 
 /* Hides where a value came from, so that the compiler keeps it in a register of its own. */
 #define OPAQUE(x) __asm__("" : "+r"(x))
 
 FNN_INLINE T element(const char *row, int64_t bytes) { return *(const T *)(row + bytes); }
 
-FNN_INLINE void tile(int mr, int nv, TILE_PARAMETERS) {
+FNN_INLINE void tile(int mr, int nv, TILE_PARAMETERS FETCH_PARAMETERS) {
     /* Four rows of a share one pointer, at offsets 0, 1, 2 and 3 strides: the addressing modes
      * reach them, and all rows' pointers fit the general registers. */
     int64_t stride = a_rs * (int64_t)sizeof(T), stride3 = 3 * stride;
@@ -45,6 +55,10 @@ FNN_INLINE void tile(int mr, int nv, TILE_PARAMETERS) {
         for (int j = 0; j < nv; j++) acc[i][j] = (V){0};
     for (int64_t p = 0; p < k; p++, b += b_rs) {
         V row[NV];
+#ifdef FNN_TILES_FETCH
+        __builtin_prefetch(fetch, 0, 2);
+        fetch += pace;
+#endif
 #pragma GCC unroll 4
         for (int j = 0; j < nv; j++) row[j] = v_load(b + j * VL);
 #pragma GCC unroll 16
@@ -67,8 +81,8 @@ FNN_INLINE void tile(int mr, int nv, TILE_PARAMETERS) {
 
 #define TILE_NAME(mr, nv) tile_##mr##_##nv
 #define TILE(mr, nv)                                                                               \
-    static void TILE_NAME(mr, nv)(TILE_PARAMETERS) {                                               \
-        tile(mr, nv, k, a, a_rs, a_cs, b, b_rs, c, c_rs, add);                                     \
+    static void TILE_NAME(mr, nv)(TILE_PARAMETERS FETCH_PARAMETERS) {                              \
+        tile(mr, nv, k, a, a_rs, a_cs, b, b_rs, c, c_rs, add FETCH_ARGUMENTS);                     \
     }
 #if FNN_NV == 3
 #define TILES(mr) TILE(mr, 1) TILE(mr, 2) TILE(mr, 3)

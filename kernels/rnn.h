@@ -18,8 +18,8 @@
 #define FNN_DEF "def/rnn.def"
 #include "args.h"
 #include "denormals.h"
-#include "gemm_tile.h"
 #include "rnn_act.h"
+#include "rnn_fetch.h"
 #include "threads.h"
 
 enum {
@@ -65,15 +65,21 @@ FNN_INLINE rnn_cut cut_rnn(int64_t directions, int64_t n) {
 
 /* c[m, ld] (+)= a[m, k] b[k, ld], b a packed panel. */
 FNN_INLINE void product(const T *a, int64_t a_rs, int64_t a_cs, int64_t m, int64_t k, const T *b,
-                        int64_t ld, T *c, int64_t c_rs, int add) {
+                        int64_t ld, T *c, int64_t c_rs, int add, rnn_fetch *f) {
     int64_t height = tile_height(m);
     for (int64_t p = 0; p < k; p += DEPTH, add = 1) {
         int64_t depth = least(DEPTH, k - p);
-        for (int64_t r = 0; r < m; r += height)
-            tiles[least(height, m - r) - 1][ld / VL - 1](depth, a + r * a_rs + p * a_cs, a_rs, a_cs,
-                                                         b + p * ld, ld, c + r * c_rs, c_rs, add);
+        for (int64_t r = 0; r < m; r += height) {
+            T *to = c + r * c_rs;
+            const char *fetch = fetch_next(f, depth);
+            tiles[least(height, m - r) - 1][ld / VL - 1](
+                depth, a + r * a_rs + p * a_cs, a_rs, a_cs, b + p * ld, ld, to, c_rs, add,
+                fetch ? fetch : (const char *)to, fetch ? f->pace : 0);
+        }
     }
 }
+/* Rows of depth of the tiles of such a product. */
+FNN_INLINE int64_t depth_of(int64_t m, int64_t k) { return ceil_div(m, tile_height(m)) * k; }
 
 /* Steps of time t are those of samples longer than t. */
 FNN_INLINE int is_active(const int64_t *lengths, int64_t row, int64_t t) {

@@ -52,7 +52,7 @@ static inline void multiply_collected(weight_sums *w) {
         for (int64_t j = 0; j < w->h; j += NR) {
             int64_t ld = chunk_ld(w->h, j), at = slot * w->hp + j;
             product(w->inputs + first, 1, rows, last - first, w->filled, w->panels + w->room * at,
-                    ld, w->sums + rows * at + first * ld, ld, w->add);
+                    ld, w->sums + rows * at + first * ld, ld, w->add, NULL);
         }
     }
     w->filled = 0, w->add = 1;

@@ -14,6 +14,7 @@ typedef struct {
     int64_t direction, first, m;
     const T *packed, *bias; /* of this direction */
     T *h, *next, *c, *sums;
+    rnn_fetch fetch;
 } forward_block;
 
 /* One step of one block: where its rows are. */
@@ -112,28 +113,24 @@ static void cells(const forward_block *b, const forward_step *step, int64_t j, c
 /* --- the time loop --------------------------------------------------------------------------- */
 
 /* A chunk's sums: the input's half, computed here or before, and the state's. */
-static void chunk_sums(const forward_block *b, const forward_step *step, int64_t j) {
+static void chunk_sums(forward_block *b, const forward_step *step, int64_t j) {
     const rnn_packed *as = &b->run->as;
     const fnn_rnn_fwd_args *a = b->run->args;
-    int64_t size = b->m * NR, ld = round_up(least(NR, a->h - j), VL);
-    /* Pieces of rows: what prefetches lines of itself does not find those of the next step. */
-    int64_t row = as->slots * a->h, next = (b->direction ? -a->n : a->n) * row;
+    int64_t size = b->m * NR, ld = round_up(least(NR, a->h - j), VL), row = as->slots * a->h;
     for (int64_t gate = 0; gate < as->gates; gate++) {
         const T *panel = b->packed + (as->gates * j + gate * ld) * as->depth;
         T *sums = b->sums + gate * size;
         if (a->c) {
-            product(step->x, a->x_ns, 1, b->m, a->c, panel, ld, sums, NR, 0);
+            product(step->x, a->x_ns, 1, b->m, a->c, panel, ld, sums, NR, 0, &b->fetch);
         } else {
             const T *pre = step->pre + gate * a->h + j;
             for (int64_t r = 0; r < b->m; r++, pre += row)
-                for (int64_t v = 0; v < ld; v += VL) {
+                for (int64_t v = 0; v < ld; v += VL)
                     v_store(sums + r * NR + v, v_load_upto(pre + v, a->h - j - v));
-                    __builtin_prefetch(pre + v + next, 0, 2);
-                }
         }
         int64_t slot = state_slot(a->mode, gate);
         product(b->h, as->hp, 1, b->m, a->h, panel + a->c * ld, ld, b->sums + slot * size, NR,
-                slot == gate);
+                slot == gate, &b->fetch);
     }
 }
 
@@ -165,10 +162,25 @@ static forward_step step_at(const forward_block *b, int64_t t) {
     return s;
 }
 
+/* This step's products fetch what the next one's cells read and write. */
+static void fetch_at(forward_block *b, int64_t t) {
+    const forward_run *run = b->run;
+    const fnn_rnn_fwd_args *a = run->args;
+    forward_step next = step_at(b, t);
+    int64_t states = b->m * a->h, gates = run->as.slots * states;
+    fetch_also(&b->fetch, next.cells, states);
+    if (run->cut.directions == 1) fetch_also(&b->fetch, next.y, states);
+    fetch_also(&b->fetch, next.gates, gates);
+    if (next.pre != next.gates) fetch_also(&b->fetch, next.pre, gates);
+    fetch_within(&b->fetch, ceil_div(a->h, NR) * run->as.gates * depth_of(b->m, a->c + a->h));
+}
+
 static void forward_steps(forward_block *b) {
     const fnn_rnn_fwd_args *a = b->run->args;
     for (int64_t s = 0; s < a->steps; s++) {
         forward_step step = step_at(b, b->direction ? a->steps - 1 - s : s);
+        b->fetch.count = 0;
+        if (b->m > 1 && s + 1 < a->steps) fetch_at(b, b->direction ? step.t - 1 : step.t + 1);
         if (b->m == 1) row_sums(b, &step);
         for (int64_t j = 0; j < a->h; j += NR) {
             if (b->m > 1) chunk_sums(b, &step, j);

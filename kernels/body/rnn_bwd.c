@@ -25,6 +25,7 @@ typedef struct {
     T *dh, *dc, *sums;
     T *dgates; /* of one step, where they are not kept */
     weight_sums *weights;
+    rnn_fetch fetch;
 } backward_block;
 
 /* One step of one block. */
@@ -123,7 +124,7 @@ static void cells_grad(const backward_block *b, const backward_step *step) {
 /* --- the time loop --------------------------------------------------------------------------- */
 
 /* dh += dgates w: through the sums' recurrent half. */
-static void through_weights(const backward_block *b, const backward_step *step) {
+static void through_weights(backward_block *b, const backward_step *step) {
     const backward_run *run = b->run;
     const fnn_rnn_bwd_args *a = run->args;
     int64_t h = a->h, k = run->gates * h, row = run->slots * h;
@@ -133,10 +134,10 @@ static void through_weights(const backward_block *b, const backward_step *step) 
         int64_t ld = round_up(least(NR, h - j), VL);
         const T *packed = run->packed + k * (b->direction * run->hp + j);
         T *dh = b->dh + j;
-        product(step->dgates, row, 1, b->m, plain, packed, ld, dh, run->hp, 1);
+        product(step->dgates, row, 1, b->m, plain, packed, ld, dh, run->hp, 1, &b->fetch);
         if (plain < k)
             product(step->dgates + 3 * h, row, 1, b->m, k - plain, packed + plain * ld, ld, dh,
-                    run->hp, 1);
+                    run->hp, 1, &b->fetch);
     }
 }
 
@@ -158,6 +159,21 @@ static backward_step step_at(const backward_block *b, int64_t s) {
     return step;
 }
 
+/* This step's products fetch what the next one's cells read and write. */
+static void fetch_at(backward_block *b, int64_t s) {
+    const backward_run *run = b->run;
+    const fnn_rnn_bwd_args *a = run->args;
+    backward_step next = step_at(b, s);
+    int64_t states = b->m * a->h, gates = run->slots * states;
+    if (next.before >= 0) {
+        fetch_also(&b->fetch, next.cells_before, states);
+        if (run->cut.directions == 1) fetch_also(&b->fetch, next.y_before, states);
+    }
+    if (!b->dgates && next.dgates != next.gates) fetch_also(&b->fetch, next.dgates, gates);
+    fetch_also(&b->fetch, next.gates, gates);
+    fetch_within(&b->fetch, ceil_div(a->h, NR) * depth_of(b->m, run->gates * a->h));
+}
+
 static void backward_steps(backward_block *b) {
     const fnn_rnn_bwd_args *a = b->run->args;
     weight_sums *weights = b->weights;
@@ -166,6 +182,8 @@ static void backward_steps(backward_block *b) {
         if (weights && weights->filled + b->m > weights->room) multiply_collected(weights);
         cells_grad(b, &step);
         if (weights) weights->filled += b->m;
+        b->fetch.count = 0;
+        if (s > 0) fetch_at(b, s - 1);
         if (s > 0 || a->dh0) through_weights(b, &step);
     }
 }
