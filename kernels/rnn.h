@@ -63,9 +63,9 @@ FNN_INLINE rnn_cut cut_rnn(int64_t directions, int64_t n) {
     return (rnn_cut){directions, ceil_div(n, rows), rows};
 }
 
-/* c[m, ld] (+)= a[m, k] b[k, ld], b a packed panel. */
+/* c[m, ld] (+)= a[m, k] b[k, ld]. */
 FNN_INLINE void product(const T *a, int64_t a_rs, int64_t a_cs, int64_t m, int64_t k, const T *b,
-                        int64_t ld, T *c, int64_t c_rs, int add, rnn_fetch *f) {
+                        int64_t b_rs, int64_t ld, T *c, int64_t c_rs, int add, rnn_fetch *f) {
     int64_t height = tile_height(m);
     for (int64_t p = 0; p < k; p += DEPTH, add = 1) {
         int64_t depth = least(DEPTH, k - p);
@@ -73,7 +73,7 @@ FNN_INLINE void product(const T *a, int64_t a_rs, int64_t a_cs, int64_t m, int64
             T *to = c + r * c_rs;
             const char *fetch = fetch_next(f, depth);
             tiles[least(height, m - r) - 1][ld / VL - 1](
-                depth, a + r * a_rs + p * a_cs, a_rs, a_cs, b + p * ld, ld, to, c_rs, add,
+                depth, a + r * a_rs + p * a_cs, a_rs, a_cs, b + p * b_rs, b_rs, to, c_rs, add,
                 fetch ? fetch : (const char *)to, fetch ? f->pace : 0);
         }
     }

@@ -1,9 +1,10 @@
 /* Gradients of a recurrent layer's weights, summed while the gates' gradients are in the cache.
  *
  * A task keeps what its products read, of about COLLECTED rows of samples and steps: the layer's
- * input and the state before, [row][c + h], and the gates' gradients in panels of a chunk of one
- * slot, [row][ld]. When there is no room for another step these are multiplied and added to the
- * task's own sums, [panel][c + h][ld]; those of all tasks are added in their order at the end.
+ * input and the state before, [row][c + h], and the gates' gradients, from which the time loop goes
+ * on too. When there is no room for another step these are multiplied and added to the task's own
+ * sums, in panels of a chunk of one slot, [panel][c + h][ld]; those of all tasks are added in their
+ * order at the end.
  */
 #ifndef FNN_RNN_WEIGHT_H
 #define FNN_RNN_WEIGHT_H
@@ -15,22 +16,20 @@ enum { COLLECTED = 128 };
 typedef struct {
     int64_t mode, slots, c, h, hp;
     int64_t room, filled; /* rows */
-    T *inputs, *panels, *sums;
+    T *inputs, *dgates, *sums;
     int add; /* to sums that there are */
 } weight_sums;
 
 FNN_INLINE int64_t chunk_ld(int64_t h, int64_t j) { return round_up(least(NR, h - j), VL); }
 
+/* Elements from one row of gates' gradients to the next: a panel's last vector may end behind a
+ * row, and a panel's rows do not all fall on the same places of the L1 cache. */
+FNN_INLINE int64_t collected_row(const weight_sums *w) { return w->slots * w->h + NR; }
+
 /* Elements of the sums of one task, and of what it collects. */
 FNN_INLINE int64_t sums_size(const weight_sums *w) { return w->slots * w->hp * (w->c + w->h); }
 FNN_INLINE int64_t collected_size(const weight_sums *w) {
-    return w->room * (w->slots * w->hp + w->c + w->h);
-}
-
-/* Where the first slot's gradient of a chunk, of one row of this step, belongs; the next slot's is
- * room * hp further. */
-FNN_INLINE T *collected(const weight_sums *w, int64_t chunk, int64_t row) {
-    return w->panels + w->room * chunk + (w->filled + row) * chunk_ld(w->h, chunk);
+    return w->room * (collected_row(w) + w->c + w->h);
 }
 
 /* A row of this step: x and the state before, either null for zeros. */
@@ -51,7 +50,8 @@ static inline void multiply_collected(weight_sums *w) {
         int64_t last = w->mode == FNN_GRU && slot == 2 ? w->c : rows;
         for (int64_t j = 0; j < w->h; j += NR) {
             int64_t ld = chunk_ld(w->h, j), at = slot * w->hp + j;
-            product(w->inputs + first, 1, rows, last - first, w->filled, w->panels + w->room * at,
+            const T *dgates = w->dgates + slot * w->h + j;
+            product(w->inputs + first, 1, rows, last - first, w->filled, dgates, collected_row(w),
                     ld, w->sums + rows * at + first * ld, ld, w->add, NULL);
         }
     }

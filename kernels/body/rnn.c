@@ -121,7 +121,7 @@ static void chunk_sums(forward_block *b, const forward_step *step, int64_t j) {
         const T *panel = b->packed + (as->gates * j + gate * ld) * as->depth;
         T *sums = b->sums + gate * size;
         if (a->c) {
-            product(step->x, a->x_ns, 1, b->m, a->c, panel, ld, sums, NR, 0, &b->fetch);
+            product(step->x, a->x_ns, 1, b->m, a->c, panel, ld, ld, sums, NR, 0, &b->fetch);
         } else {
             const T *pre = step->pre + gate * a->h + j;
             for (int64_t r = 0; r < b->m; r++, pre += row)
@@ -129,7 +129,7 @@ static void chunk_sums(forward_block *b, const forward_step *step, int64_t j) {
                     v_store(sums + r * NR + v, v_load_upto(pre + v, a->h - j - v));
         }
         int64_t slot = state_slot(a->mode, gate);
-        product(b->h, as->hp, 1, b->m, a->h, panel + a->c * ld, ld, b->sums + slot * size, NR,
+        product(b->h, as->hp, 1, b->m, a->h, panel + a->c * ld, ld, ld, b->sums + slot * size, NR,
                 slot == gate, &b->fetch);
     }
 }

@@ -11,6 +11,7 @@ typedef struct {
     const fnn_rnn_bwd_args *args;
     rnn_cut cut;
     int64_t gates, slots, hp;
+    int64_t dgates_row;  /* elements from one row of a step's dgates to the next */
     int64_t tasks;       /* of each direction; its blocks are shared out among them */
     weight_sums weights; /* sums: of [direction][task] */
     T *packed;           /* weights of each direction, [chunk][gates * h][NR] */
@@ -23,7 +24,6 @@ typedef struct {
     backward_run *run;
     int64_t direction, first, m;
     T *dh, *dc, *sums;
-    T *dgates; /* of one step, where they are not kept */
     weight_sums *weights;
     rnn_fetch fetch;
 } backward_block;
@@ -33,7 +33,7 @@ typedef struct {
     int64_t t;
     int64_t before; /* the step before in the direction's order, -1 at its begin */
     const T *dy, *gates, *cells, *y, *y_before, *cells_before;
-    T *dgates;
+    T *dgates, *kept; /* kept: their copy in memory, if there is one */
     const T *x;
 } backward_step;
 
@@ -67,9 +67,9 @@ FNN_INLINE saved_row row_at(const backward_block *b, const backward_step *step, 
     };
 }
 
-/* `left` units of row r from j on, of the chunk at `chunk`. */
+/* `left` units of row r from j on. */
 FNN_INLINE void units_as(int mode, const backward_block *b, const saved_row *s, int64_t r,
-                         int64_t j, int64_t left, T *dgates, T *dfirst, T *panel) {
+                         int64_t j, int64_t left, T *dgates, T *dfirst, T *kept) {
     const backward_run *run = b->run;
     int slots = (int)slots_of(mode);
     int64_t h = run->args->h, hp = run->hp;
@@ -81,7 +81,7 @@ FNN_INLINE void units_as(int mode, const backward_block *b, const saved_row *s, 
         v_store(sum, v_load(sum) + d[q]);
         v_store_upto(dgates + q * h + j, d[q], left);
         if (dfirst) v_store_upto(dfirst + q * h + j, d[q], left);
-        if (panel) v_store(panel + q * b->weights->room * hp, d[q]);
+        if (kept) v_store_upto(kept + q * h + j, d[q], left);
     }
 }
 
@@ -90,20 +90,17 @@ FNN_INLINE void row_as(int mode, const backward_block *b, const backward_step *s
     const fnn_rnn_bwd_args *a = b->run->args;
     int64_t h = a->h, row = slots_of(mode) * h, state = b->direction * a->n + b->first + r;
     saved_row s = row_at(b, step, r);
-    T *dgates = step->dgates + r * row;
+    T *dgates = step->dgates + r * b->run->dgates_row;
+    T *kept = step->kept ? step->kept + r * row : NULL;
     T *dfirst = s.active && s.first && a->dfirst ? (T *)a->dfirst + state * row : NULL;
     if (b->weights)
         collect_input(b->weights, r, s.active ? step->x + r * a->x_ns : NULL,
                       s.active ? s.y_before : NULL);
-    for (int64_t chunk = 0; chunk < h; chunk += NR) {
-        T *panel = b->weights ? collected(b->weights, chunk, r) : NULL;
-        for (int64_t v = 0; v < least(NR, h - chunk); v += VL) {
-            int64_t j = chunk + v;
-            if (h - j >= VL)
-                units_as(mode, b, &s, r, j, VL, dgates, dfirst, panel ? panel + v : NULL);
-            else
-                units_as(mode, b, &s, r, j, h - j, dgates, dfirst, panel ? panel + v : NULL);
-        }
+    for (int64_t j = 0; j < h; j += VL) {
+        if (h - j >= VL)
+            units_as(mode, b, &s, r, j, VL, dgates, dfirst, kept);
+        else
+            units_as(mode, b, &s, r, j, h - j, dgates, dfirst, kept);
     }
 }
 
@@ -127,17 +124,18 @@ static void cells_grad(const backward_block *b, const backward_step *step) {
 static void through_weights(backward_block *b, const backward_step *step) {
     const backward_run *run = b->run;
     const fnn_rnn_bwd_args *a = run->args;
-    int64_t h = a->h, k = run->gates * h, row = run->slots * h;
+    int64_t h = a->h, k = run->gates * h;
     /* The gates whose recurrent half has the gate's own slot come first. */
     int64_t plain = a->mode == FNN_GRU ? 2 * h : k;
     for (int64_t j = 0; j < h; j += NR) {
         int64_t ld = round_up(least(NR, h - j), VL);
         const T *packed = run->packed + k * (b->direction * run->hp + j);
         T *dh = b->dh + j;
-        product(step->dgates, row, 1, b->m, plain, packed, ld, dh, run->hp, 1, &b->fetch);
+        product(step->dgates, run->dgates_row, 1, b->m, plain, packed, ld, ld, dh, run->hp, 1,
+                &b->fetch);
         if (plain < k)
-            product(step->dgates + 3 * h, row, 1, b->m, k - plain, packed + plain * ld, ld, dh,
-                    run->hp, 1, &b->fetch);
+            product(step->dgates + 3 * h, run->dgates_row, 1, b->m, k - plain, packed + plain * ld,
+                    ld, ld, dh, run->hp, 1, &b->fetch);
     }
 }
 
@@ -154,7 +152,10 @@ static backward_step step_at(const backward_block *b, int64_t s) {
     step.y = (const T *)a->y + y_row;
     step.y_before = step.y + past * a->n * run->cut.directions * a->h;
     step.cells_before = at(step.cells, past * a->n * a->h);
-    step.dgates = b->dgates ? b->dgates : (T *)a->dgates + row * width;
+    T *dgates = a->dgates ? (T *)a->dgates + row * width : NULL;
+    const weight_sums *w = b->weights;
+    step.dgates = w ? w->dgates + w->filled * run->dgates_row : dgates;
+    step.kept = w ? dgates : NULL;
     step.x = at(a->x, t * a->x_ts + b->first * a->x_ns);
     return step;
 }
@@ -169,7 +170,7 @@ static void fetch_at(backward_block *b, int64_t s) {
         fetch_also(&b->fetch, next.cells_before, states);
         if (run->cut.directions == 1) fetch_also(&b->fetch, next.y_before, states);
     }
-    if (!b->dgates && next.dgates != next.gates) fetch_also(&b->fetch, next.dgates, gates);
+    if (!b->weights && next.dgates != next.gates) fetch_also(&b->fetch, next.dgates, gates);
     fetch_also(&b->fetch, next.gates, gates);
     fetch_within(&b->fetch, ceil_div(a->h, NR) * depth_of(b->m, run->gates * a->h));
 }
@@ -178,8 +179,8 @@ static void backward_steps(backward_block *b) {
     const fnn_rnn_bwd_args *a = b->run->args;
     weight_sums *weights = b->weights;
     for (int64_t s = a->steps - 1; s >= 0; s--) {
-        backward_step step = step_at(b, s);
         if (weights && weights->filled + b->m > weights->room) multiply_collected(weights);
+        backward_step step = step_at(b, s);
         cells_grad(b, &step);
         if (weights) weights->filled += b->m;
         b->fetch.count = 0;
@@ -205,25 +206,22 @@ static void backward_rows(backward_block *b, int64_t block) {
 
 static void backward_task(void *ctx, int64_t task) {
     backward_run *run = ctx;
-    const fnn_rnn_bwd_args *a = run->args;
     weight_sums weights = run->weights;
     int64_t states = run->cut.rows * run->hp, share = task % run->tasks;
-    int64_t step = a->dgates ? 0 : run->cut.rows * run->slots * a->h;
     int64_t collect = weights.room ? collected_size(&weights) : 0;
     backward_block b = {.run = run, .direction = task / run->tasks};
-    b.dh = fnn_scratch((size_t)(2 * states + collect + step) * sizeof(T));
+    b.dh = fnn_scratch((size_t)(2 * states + collect) * sizeof(T));
     if (!b.dh) {
         run->failed = 1;
         return;
     }
     b.dc = b.dh + states;
     if (weights.room) {
-        weights.panels = b.dc + states;
-        weights.inputs = weights.panels + weights.room * run->slots * run->hp;
+        weights.dgates = b.dc + states;
+        weights.inputs = weights.dgates + weights.room * run->dgates_row;
         weights.sums += task * sums_size(&weights);
         b.weights = &weights;
     }
-    if (step) b.dgates = b.dc + states + collect;
     __auto_type before = flush_denormals();
     for (int64_t block = share * run->cut.blocks / run->tasks;
          block < (share + 1) * run->cut.blocks / run->tasks; block++)
@@ -270,6 +268,7 @@ static int64_t backward_sizes(const fnn_rnn_bwd_args *a, backward_run *run) {
                           .slots = slots_of(a->mode),
                           .hp = round_up(a->h, VL)};
     run->tasks = run->cut.blocks;
+    run->dgates_row = run->slots * a->h;
     if (a->c && a->n > 0) {
         run->tasks = least(run->cut.blocks, MOST_TASKS);
         int64_t all = run->cut.rows * a->steps * ceil_div(run->cut.blocks, run->tasks);
@@ -280,6 +279,7 @@ static int64_t backward_sizes(const fnn_rnn_bwd_args *a, backward_run *run) {
                                      .h = a->h,
                                      .hp = run->hp,
                                      .room = least(room, all)};
+        run->dgates_row = collected_row(&run->weights);
     }
     int64_t sums = run->weights.room ? a->directions * run->tasks * sums_size(&run->weights) : 0;
     return a->directions * run->hp * (run->gates * a->h + run->cut.blocks * run->slots) + sums;
