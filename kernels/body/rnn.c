@@ -26,44 +26,77 @@ typedef struct {
 
 /* --- cells ----------------------------------------------------------------------------------- */
 
-/* VL units of one sample, `left` of which there are: sums[slot * stride], bias[slot * hp]. */
-FNN_INLINE void cell(int mode, int64_t left, const T *sums, int64_t stride, const T *bias,
-                     int64_t hp, const T *h, T *next, T *c, T *y, T *gates, int64_t gap, T *cells) {
-    V s[MOST_SLOTS], out;
+/* `width` units of one sample, at most a chunk: where they are. A slot's sums are `stride` from the
+ * one's before, its biases hp and its saved gates `gap`. Nothing is saved where gates and cells are
+ * null. */
+typedef struct {
+    int64_t width, stride, hp, gap;
+    const T *sums, *bias, *h;
+    T *next, *c, *y, *gates, *cells;
+} cell_units;
+
+FNN_INLINE void save_gate(const cell_units *u, int64_t gate, int64_t j, V x) {
+    if (u->gates) v_store_upto(u->gates + gate * u->gap + j, x, u->width - j);
+}
+
+/* A vector's cell up to its last function, whose argument it gives; s: its slots. */
+FNN_INLINE V cell_begin(int mode, const cell_units *u, int64_t j, V *s) {
     int slots = (int)slots_of(mode);
 #pragma GCC unroll 4
-    for (int q = 0; q < slots; q++) s[q] = v_load(sums + q * stride) + v_load(bias + q * hp);
-    if (mode == FNN_LSTM) {
-        V at[] = {s[0], s[1], s[3], s[2]}; /* i, f, o, g */
-        gate_functions(3, 4, at);
-        V i = at[0], f = at[1], o = at[2], g = at[3], state = f * v_load(c) + i * g;
-        s[0] = i, s[1] = f, s[2] = g, s[3] = o;
-        v_store(c, state);
-        if (cells) v_store_upto(cells, state, left);
-        out = o * gate_tanh(state);
-    } else if (mode == FNN_GRU) {
+    for (int q = 0; q < slots; q++)
+        s[q] = v_load(u->sums + q * u->stride + j) + v_load(u->bias + q * u->hp + j);
+    if (mode == FNN_GRU) {
         gate_functions(2, 2, s); /* r, z */
-        V n = s[2] = gate_tanh(s[2] + s[0] * s[3]);
-        out = n + s[1] * (v_load(h) - n);
-    } else {
-        out = mode == FNN_RNN_TANH ? gate_tanh(s[0]) : v_relu(s[0]);
+        save_gate(u, 0, j, s[0]);
+        save_gate(u, 1, j, s[1]);
+        save_gate(u, 3, j, s[3]);
+        return s[2] + s[0] * s[3];
     }
-    if (mode >= FNN_LSTM && gates)
+    if (mode != FNN_LSTM) return s[0];
+    V at[] = {s[0], s[1], s[3], s[2]}; /* i, f, o, g */
+    gate_functions(3, 4, at);
+    s[0] = at[0], s[1] = at[1], s[2] = at[3], s[3] = at[2];
 #pragma GCC unroll 4
-        for (int q = 0; q < MOST_SLOTS; q++) v_store_upto(gates + q * gap, s[q], left);
-    v_store(next, out);
-    v_store_upto(y, out, left);
+    for (int q = 0; q < MOST_SLOTS; q++) save_gate(u, q, j, s[q]);
+    V state = s[1] * v_load(u->c + j) + s[0] * s[2];
+    v_store(u->c + j, state);
+    if (u->cells) v_store_upto(u->cells + j, state, u->width - j);
+    return state;
+}
+
+/* The rest, from the last function's value. */
+FNN_INLINE void cell_end(int mode, const cell_units *u, int64_t j, const V *s, V x) {
+    if (mode == FNN_LSTM) {
+        x *= s[3];
+    } else if (mode == FNN_GRU) {
+        save_gate(u, 2, j, x);
+        x += s[1] * (v_load(u->h + j) - x);
+    }
+    v_store(u->next + j, x);
+    v_store_upto(u->y + j, x, u->width - j);
+}
+
+/* `count` vectors from unit j on, together: the last function waits for all that is before. */
+FNN_INLINE void cell(int mode, const cell_units *u, int64_t j, int count) {
+    V s[NV][MOST_SLOTS], x[NV];
+#pragma GCC unroll 4
+    for (int v = 0; v < count; v++) x[v] = cell_begin(mode, u, j + v * VL, s[v]);
+    if (mode == FNN_RNN_RELU)
+        for (int v = 0; v < count; v++) x[v] = v_relu(x[v]);
+    else
+        gate_functions(0, count, x);
+#pragma GCC unroll 4
+    for (int v = 0; v < count; v++) cell_end(mode, u, j + v * VL, s[v], x[v]);
 }
 
 /* A sample that has ended keeps its state; what it puts out is zero. */
-FNN_INLINE void ended(int mode, int64_t left, const T *h, T *next, T *y, T *gates, int64_t gap,
-                      T *cells) {
+FNN_INLINE void ended(int mode, const cell_units *u, int64_t j) {
     V zero = {0};
-    v_store(next, v_load(h));
-    v_store_upto(y, zero, left);
-    if (mode >= FNN_LSTM && gates)
-        for (int q = 0; q < MOST_SLOTS; q++) v_store_upto(gates + q * gap, zero, left);
-    if (mode == FNN_LSTM && cells) v_store_upto(cells, zero, left);
+    v_store(u->next + j, v_load(u->h + j));
+    v_store_upto(u->y + j, zero, u->width - j);
+    if (mode >= FNN_LSTM)
+        for (int q = 0; q < MOST_SLOTS; q++) save_gate(u, q, j, zero);
+    if (mode == FNN_LSTM && u->cells) v_store_upto(u->cells + j, zero, u->width - j);
 }
 
 /* The cells of `width` units from j on, of all rows. Within a row all streams run on: what
@@ -74,20 +107,17 @@ FNN_INLINE void units_as(int mode, const forward_block *b, const forward_step *s
     const fnn_rnn_fwd_args *a = run->args;
     int64_t h = a->h, hp = run->as.hp, row = slots_of(mode) * h, y_row = run->cut.directions * h;
     for (int64_t r = 0; r < b->m; r++, sums += NR) {
-        const T *at = b->h + r * hp + j;
-        T *next = b->next + r * hp + j, *c = b->c + r * hp + j, *y = step->y + r * y_row + j;
-        T *gates = step->gates ? step->gates + r * row + j : NULL;
-        T *cells = step->cells ? step->cells + r * h + j : NULL;
-        int active = is_active(a->lengths, b->first + r, step->t);
-        for (int64_t v = 0; v < width; v += VL) {
-            int64_t left = least(VL, width - v);
-            T *to = gates ? gates + v : NULL, *state = cells ? cells + v : NULL;
-            if (active)
-                cell(mode, left, sums + v, b->m * NR, b->bias + j + v, hp, at + v, next + v, c + v,
-                     y + v, to, h, state);
-            else
-                ended(mode, left, at + v, next + v, y + v, to, h, state);
-        }
+        cell_units u = {.width = width, .stride = b->m * NR, .hp = hp, .gap = h};
+        u.sums = sums, u.bias = b->bias + j, u.h = b->h + r * hp + j;
+        u.next = b->next + r * hp + j, u.c = b->c + r * hp + j, u.y = step->y + r * y_row + j;
+        u.gates = step->gates ? step->gates + r * row + j : NULL;
+        u.cells = step->cells ? step->cells + r * h + j : NULL;
+        if (!is_active(a->lengths, b->first + r, step->t))
+            for (int64_t v = 0; v < width; v += VL) ended(mode, &u, v);
+        else if (width == NR)
+            cell(mode, &u, 0, NV);
+        else
+            for (int64_t v = 0; v < width; v += VL) cell(mode, &u, v, 1);
     }
 }
 
