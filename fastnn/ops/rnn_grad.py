@@ -33,12 +33,14 @@ class RecurrentGrad(Op):
     """Gradients of the op rnn: from dy, dh_n, dc_n; its x, lengths, h0, c0; y, gates, cells; weights.
 
     Returns dx, dh0, dc0 and the weights' gradients. What is None in the forward op is None here.
+    dy_step >= 0: dy is zero at all steps but this one, and given for it alone, (N, D * H).
     """
 
     name = "rnn_grad"
     integer_inputs = (4,)
     mode: str = "LSTM"
     padded: bool = False
+    dy_step: int = -1
 
     def infer(self, *inputs: Any) -> list[Spec]:
         x, weights = inputs[3], inputs[10:]
@@ -57,8 +59,8 @@ class RecurrentGrad(Op):
         transposed = [None if w is None or w.ndim < 2 else b.dense(w, (1, 0)) for w in weights]
         named = pairs(transposed)
         dy_ref = None if dy is None else b.ref(dy)
-        if dy_ref is not None and dy_ref.strides[2] != 1:
-            dy_ref = b.dense(dy, TIME_MAJOR)  # type: ignore[arg-type]
+        if dy_ref is not None and dy_ref.strides[-1] != 1:
+            dy_ref = b.dense(dy, TIME_MAJOR if self.dy_step < 0 else (0, 1))  # type: ignore[arg-type]
         y_ref, states = b.dense(y, TIME_MAJOR), None if h0 is None else b.dense(h0)
         row = SLOTS[self.mode] * h
         # Memory is slower than arithmetic here: gates that nobody reads again are overwritten, or, where
@@ -113,8 +115,9 @@ class RecurrentGrad(Op):
             h=h,
             x_ts=0 if source is None else source.strides[1],
             x_ns=0 if source is None else source.strides[0],
-            dy_ts=0 if dy_ref is None else dy_ref.strides[1],
+            dy_ts=0 if dy_ref is None or self.dy_step >= 0 else dy_ref.strides[1],
             dy_ns=0 if dy_ref is None else dy_ref.strides[0],
+            dy_step=self.dy_step,
         )
         if not fused and dgates is not None:
             self._weights(b, (x, lengths), y_ref, dgates, (states, first), dweights)
@@ -211,6 +214,9 @@ class RecurrentGrad(Op):
         dy, dhn, dcn, x, lengths, h0, c0, y, gates, cells = inputs[:10]
         weights, d = inputs[10:], len(inputs[10:]) // 4
         h = weights[1].shape[1]
+        if self.dy_step >= 0 and dy is not None:
+            dy, only = np.zeros_like(y), dy
+            dy[:, self.dy_step] = only
         runs: list[tuple[Array, ...]] = []
         for i in range(d):
             pick: list[Any] = [
@@ -237,7 +243,10 @@ class RecurrentGrad(Op):
             douts = [rng.standard_normal(v.shape) for v in outputs[:states]]
             dstates = (*douts, None)[:3]
             mode = op.mode  # type: ignore[attr-defined]
-            yield Example(cls(mode=mode), *dstates, *arrays[:4], *saved, *arrays[4:])
+            others = (*dstates[1:], *arrays[:4], *saved, *arrays[4:])
+            yield Example(cls(mode=mode), douts[0], *others)
+            last = outputs[0].shape[1] - 1
+            yield Example(cls(mode=mode, dy_step=last), douts[0][:, last], *others)
 
 
 def backward(

@@ -8,6 +8,7 @@ one consumer. The rules, each of which pays in the benchmarks:
 3. activation gradient of matmul, conv2d_grad_data    -> its epilogue, from the saved output
 4. ReLU gradient of max-pool's or batch norm's output -> a mask inside the backward kernel
 5. batch norm with given statistics after conv2d      -> other weights and bias for it
+6. gradient of one step of a recurrent layer's output -> no array of zeros for the other steps
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from fastnn.graph import Node, Value, topological
 from fastnn.ops import elementwise as ew
 from fastnn.ops.conv import Conv2d, Conv2dGradData
 from fastnn.ops.epilogue import ACTS
+from fastnn.ops.index import Assemble, full
 from fastnn.ops.matmul import MatMul
 from fastnn.ops.norm import BatchNormApply, BatchNormGrad, BatchNormTrain
 from fastnn.ops.op import Op, StorageLeaf
 from fastnn.ops.pool import Pool, PoolGrad
+from fastnn.ops.rnn_grad import RecurrentGrad
 from fastnn.ops.shape import reshape
 
 # Producers with an activation epilogue, and the position of their residual input.
@@ -196,6 +199,22 @@ def folded(node: Node, uses: Uses) -> Match | None:
     return node, Node(producer.op, (x, weight, shift), _specs(node), producer.line)
 
 
+def one_step(node: Node, uses: Uses) -> Match | None:
+    """Rule 6."""
+    if not isinstance(node.op, RecurrentGrad) or node.op.dy_step >= 0:
+        return None
+    producer = _single(node.inputs[0], uses, Assemble)
+    if producer is None:
+        return None
+    op, every = producer.op, full(producer.outputs[0].shape)
+    assert isinstance(op, Assemble)
+    step, stride, _ = op.windows[0][1]
+    if stride or len(op.windows) > 1 or op.fill or op.windows[0][::2] != every[::2]:
+        return None
+    inputs = (producer.inputs[0], *node.inputs[1:])
+    return node, Node(node.op.replace(dy_step=step), inputs, _specs(node), node.line)
+
+
 def _depends(value: Value, node: Node) -> bool:
     """True if `value` is computed from `node`'s outputs."""
     return any(n is node for n in topological([value]))
@@ -207,4 +226,5 @@ RULES: list[Callable[[Node, Uses], Match | None]] = [
     activation_grad,
     masked,
     folded,
+    one_step,
 ]

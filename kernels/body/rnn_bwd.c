@@ -145,8 +145,9 @@ static backward_step step_at(const backward_block *b, int64_t s) {
     int64_t t = b->direction ? a->steps - 1 - s : s, past = b->direction ? 1 : -1;
     int64_t row = (b->direction * a->steps + t) * a->n + b->first, width = run->slots * a->h;
     int64_t y_row = ((t * a->n + b->first) * run->cut.directions + b->direction) * a->h;
+    const T *dy = a->dy_step < 0 || a->dy_step == t ? a->dy : NULL;
     backward_step step = {.t = t, .before = s == 0 ? -1 : t + past};
-    step.dy = at(a->dy, t * a->dy_ts + b->first * a->dy_ns + b->direction * a->h);
+    step.dy = at(dy, t * a->dy_ts + b->first * a->dy_ns + b->direction * a->h);
     step.gates = at(a->gates, row * width);
     step.cells = at(a->cells, row * a->h);
     step.y = (const T *)a->y + y_row;

@@ -78,7 +78,7 @@ def test_backward_stays_in_bounds_and_skips_what_has_ended(isa, dtype, guarded, 
     dh0, dc0 = (guarded((1, n, h), dtype, np.nan) for _ in range(2))
     dbias = guarded((1, row), dtype, np.nan)
     fields = {"mode": MODES.index(mode), "directions": 1, "steps": steps, "n": n, "h": h}
-    fields |= {"dy_ts": n * h, "dy_ns": h, "c": 0, "x_ts": 0, "x_ns": 0}
+    fields |= {"dy_ts": n * h, "dy_ns": h, "dy_step": -1, "c": 0, "x_ts": 0, "x_ns": 0}
     call("rnn_bwd", guarded, bits, fields, gates=gates, cells=cells, y=y, dy=dy, dhn=None, dcn=None,
          w_hh=w, w_hh_reverse=None, h0=None, c0=None, lengths=lengths, dgates=dgates, dh0=dh0,
          dc0=dc0, dfirst=dfirst, dbias=dbias)  # fmt: skip

@@ -110,6 +110,35 @@ def test_central_differences(mode: str, layers: int, bidirectional: bool, length
         assert abs(numeric - exact) <= 1e-7 * (1 + np.abs(grads[name]).sum()), name
 
 
+class OneStep(Sums):
+    """The outputs of one step, alone or as those of all with weights that are zero elsewhere."""
+
+    step, alone = 0, True
+
+    def forward(self, _: Any) -> Any:
+        o, *_ = self.outputs()
+        weights = numbers(o.shape, 103)
+        if self.alone:
+            return ops.sum(o[:, self.step] * weights[:, self.step])
+        mask = np.arange(o.shape[1]) == self.step % o.shape[1]
+        return ops.sum(o * (weights * mask[:, None]))
+
+
+@pytest.mark.parametrize("lengths", [None, (2, 4, 1)])
+@pytest.mark.parametrize("step", [0, 2, -1])
+@KINDS
+def test_gradient_of_one_step(mode: str, step: int, lengths: Any) -> None:
+    rnn = make(mode, 3, 17, 2, bidirectional=True).double()
+    x = np.random.default_rng(0).standard_normal((3, 4, 3))
+    grads = []
+    for alone in (True, False):
+        net = OneStep(rnn, x, (), lengths and np.array(lengths))
+        net.step, net.alone = step, alone
+        grads.append(value_and_grads(net)[1])
+    for name, grad in grads[0].items():
+        np.testing.assert_allclose(grad, grads[1][name], rtol=1e-12, atol=1e-14, err_msg=name)
+
+
 @pytest.mark.parametrize("bidirectional", [False, True])
 @KINDS
 def test_padding_does_not_matter(mode: str, bidirectional: bool) -> None:
