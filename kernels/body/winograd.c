@@ -11,9 +11,9 @@
 #include "winograd_block.h"
 
 enum {
-    BLOCK = 28 / MR * MR,   /* tiles of a task */
+    BLOCK = 28 / MR * MR,    /* tiles of a task */
     WEIGHT_BYTES = 16 << 20, /* of packed weights: more are read in stages */
-    SLICE_BYTES = 1 << 19,  /* of one position's transformed input, then */
+    SLICE_BYTES = 1 << 19,   /* of one position's transformed input, then */
 };
 
 /* --- block by block -------------------------------------------------------------------------- */
