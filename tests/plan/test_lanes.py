@@ -54,8 +54,12 @@ def test_lanes_compute_what_single_samples_do(
     outputs = [start(x[part]) for part in parts]
     np.testing.assert_allclose(outputs[0], np.concatenate(outputs[1:]), rtol=1e-12, atol=1e-14)
     (whole, kernels), (most, plain), (last, _) = (step(start, model, x[p], y[p]) for p in parts)
-    pooled = {"lanes_conv_pool"} if act is nn.ReLU and "max2" in request.node.name else set()
-    expected = pooled | {"lanes_conv", "lanes_conv_bwd_weight"} if act is not nn.GELU else set()
+    pooled = act is nn.ReLU and "max2" in request.node.name
+    expected = set()
+    if act is not nn.GELU and _core.lanes(64) >= 4:  # the first convolution's 3 channels fit
+        expected = {"lanes_conv_pool" if pooled else "lanes_conv", "lanes_conv_bwd_weight"}
+    if expected and _core.lanes(64) >= 2 * 3:  # the second one's, whose gradient goes on
+        expected.add("lanes_conv")
     assert {k for k in kernels if k.startswith("lanes_conv")} == expected
     assert not any(k.startswith("lanes") for k in plain)
     for name, change in whole.items():
