@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -153,7 +154,12 @@ def scaling(
         share = budget.next(case.part)
         if share <= 0:
             return
-        run = KINDS[case.kind](dict(case.spec), case.arrays()).run
+        try:
+            arrays = case.arrays()
+        except OSError as error:  # a data set that is neither here nor within reach
+            print(f"{case.theme}: {case.name}: not run: {error}", file=sys.stderr)
+            continue
+        run = KINDS[case.kind](dict(case.spec), arrays).run
         runs = [with_threads(run, n) for n in (1, threads)]
         turns = interleaved(runs, min(effort.timed / 2 * case.part, share), lost) / case.steps
         one, several = turns.min(0)

@@ -19,6 +19,7 @@ CACHE_BYTES, MEMORY_BYTES = 256 << 10, 64 << 20  # copied by one thread within L
 PART = 2 << 20  # of a copy: below what memcpy writes around the cache
 COPIED, FMA_ROUNDS, REPEATS = 16 << 20, 600_000, 50  # a millisecond or two each
 GAP = 200e-6  # seconds between two readings of the clock that tell that something else ran
+PRODUCT, ALIKE = 256, 0.9  # rows of a product; the least share of the best core's that is as good
 DISTURBED = 0.05  # share of lost time from which a table is to be read with care
 
 
@@ -34,7 +35,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Machine:
-    """CPU, instruction set in use, threads, limits by number of threads, time lost meanwhile."""
+    """CPU, instruction set in use, threads, limits by number of threads, time lost meanwhile, and
+    what each core computes in matrix products within L2, 1e9 operations a second (nothing where a
+    thread cannot be bound to a core): a neighbour on the other half of a core takes its caches."""
 
     cpu: str
     cores: int
@@ -42,6 +45,7 @@ class Machine:
     threads: int
     limits: dict[int, Limits]
     lost: float
+    products: tuple[float, ...] = ()
 
     @property
     def peak(self) -> float:
@@ -55,6 +59,11 @@ class Machine:
                 f"{n} thread{'s'[: n > 1]}: {v.gflops:.0f} GFLOP/s of FMA, "
                 f"copies {v.cache_gbs:.0f} GB/s in cache, {v.memory_gbs:.0f} GB/s from memory"
             )
+        if self.products:
+            each = ", ".join(f"{rate:.0f}" for rate in self.products)
+            alike = min(self.products) > ALIKE * max(self.products)
+            uneven = "" if alike else ": UNEVEN, other jobs share a core's caches"
+            lines.append(f"products within L2, core by core: {each} GFLOP/s{uneven}")
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, object]:
@@ -68,7 +77,9 @@ def measure(isa: str, threads: int) -> Machine:
     for n in sorted({1, threads}):
         lost.look(0.1)
         limits[n] = _limits(n)
-    return Machine(_cpu(), len(os.sched_getaffinity(0)), isa, threads, limits, lost.share)
+    cores = sorted(os.sched_getaffinity(0))
+    products = tuple(map(_products, cores))
+    return Machine(_cpu(), len(cores), isa, threads, limits, lost.share, products)
 
 
 class Lost:
@@ -116,6 +127,33 @@ def copy_rate(moved: int, threads: int) -> float:
     nbytes = moved // 2 // threads
     rounds = max(1, COPIED // nbytes)
     return 2 * _together(threads, lambda: _copies(nbytes, rounds))
+
+
+def _products(core: int) -> float:
+    """Of one thread bound to that core: the median moment, as neighbours come and go."""
+    n, rates = PRODUCT, []
+    a = _core.Memory(3 * 4 * n * n).view(0, (3, n, n), np.float32)
+    a[:] = 1
+    strides = dict(a_rs=n, a_cs=1, b_rs=n, b_cs=1, c_rs=n, residual_rs=0, saved_rs=0)
+    batch = dict(batch=1, a_bs=0, b_bs=0, c_bs=0, residual_bs=0, saved_bs=0)
+    sizes = dict(m=n, n=n, k=n, beta=0.0, act=0, **strides, **batch)
+
+    def run() -> None:
+        os.sched_setaffinity(0, {core})  # of this thread alone
+        for _ in range(4 * REPEATS):
+            start = time.perf_counter()
+            _core.call("gemm", 32, a=a[0], b=a[1], c=a[2], **sizes)
+            rates.append(2e-9 * n**3 / (time.perf_counter() - start))
+
+    before = _core.get_num_threads()
+    _core.set_num_threads(1)
+    try:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    finally:
+        _core.set_num_threads(before)
+    return float(np.median(rates))
 
 
 def _multiply_adds() -> Callable[[], float]:

@@ -36,6 +36,8 @@ Written by `make bench` and then `make performance`, from what the benchmarks me
 - **Disturbed or not.** Other jobs, or the host of a virtual machine, may take the cores away. A loop
   that reads the clock, run again and again between the turns, tells how much time is lost. Each table
   says it; from 5 % on it has the best slices alone.
+- **Cores alike or not.** A neighbour on the other half of a core takes no time that a clock shows, but
+  cache and its bandwidth. A matrix product within L2, core by core, tells it.
 - **Bounded.** Each case has its seconds to be set up and to be timed. A side that is not ready in
   time is `not run`; `--effort long` gives more.
 - **As a good user would write it.** PyTorch eager with its fused optimizer, in both memory layouts;
@@ -73,7 +75,8 @@ def page(folder: Path) -> str:
 def _facts(content: dict[str, Any]) -> str:
     found = content["machine"]
     limits = {int(n): Limits(**v) for n, v in found["limits"].items()}
-    machine = Machine(**{**found, "limits": limits})
+    products = tuple(found.get("products", ()))
+    machine = Machine(**{**found, "limits": limits, "products": products})
     versions = ", ".join(f"{k} {v}" for k, v in content["versions"].items())
     lines = [
         f"{content['date']}: {machine}".replace("\n", "  \n"),

@@ -1,6 +1,7 @@
 """What fastnn is timed at by itself: the kernels run, and the bytes counted are those they move."""
 
 import time
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 
@@ -9,9 +10,11 @@ import pytest
 
 from bench import alone
 from bench.__main__ import main
-from bench.cases import bandwidth
+from bench.budget import EFFORTS
+from bench.cases import bandwidth, train
 from bench.machine import Lost
 from fastnn import _core
+from fastnn.data.download import DownloadError
 
 KERNELS = {k.name: k for k in bandwidth.kernels()}
 
@@ -55,6 +58,17 @@ def test_peak_fma_counts():
     _core.call("peak_fma", 32, y=one, rounds=1)
     _core.call("peak_fma", 64, y=two, rounds=4)
     assert one[0] > 0 and two[0] == 2 * one[0]  # half the lanes, four times the rounds
+
+
+def test_a_case_without_its_data_is_left_out(capsys):
+    def missing():
+        raise DownloadError("no such host")
+
+    tiny = next(c for c in train.cases(full=False) if c.name == "mlp-4-32-3 b32")
+    cases = [replace(tiny, name="far", arrays=missing), tiny]
+    rows = list(alone.scaling(2.0, cases, 2, EFFORTS["quick"], Lost()))
+    assert [row.name for row in rows] == ["mlp-4-32-3 b32"]
+    assert "far: not run: no such host" in capsys.readouterr().err
 
 
 def test_a_run_without_a_benchmark_fails(tmp_path, monkeypatch):
