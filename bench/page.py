@@ -28,8 +28,9 @@ Written by `make bench` and then `make performance`, from what the benchmarks me
   lengths of the sums. A side that differs shows WRONG RESULT and no figure; one that is not
   installed, `not run`.
 - **In turns.** Each library works in a process of its own, with the same number of threads on the
-  same cores. After a warm-up the sides take turns of 30 ms, A B C A B C, each of many slices of
-  3 ms (or of one step, where that is longer), and a turn begins once nobody else's thread pool spins.
+  same cores. The sides take turns of 30 ms, A B C A B C, each of many slices of 3 ms (or of one step,
+  where that is longer), and a turn begins once nobody else's thread pool spins. A turn's first slice
+  only warms up, as steps of a training follow each other; every turn has another one.
   Each round gives one ratio of medians. The tables give the median of the rounds' ratios, and the ratio
   of the best slices of all: `2.00x, 1.90x` took twice fastnn's time, and 1.9 times at best. The JSON
   has every round's medians and best.

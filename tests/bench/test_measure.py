@@ -1,5 +1,7 @@
 """The harness on fake workers: what is compared, timed, left out and reported."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from bench.case import Case, Side, output_difference, update_difference
 from bench.machine import Limits, Machine
 from bench.measure import run_case
 from bench.report import table
+from bench.worker import Worker
 from bench.workers import NotRun
 
 
@@ -127,3 +130,18 @@ def test_update_difference_sees_one_wrong_tensor():
     theirs = {"loss": np.ones(2), "a": before["a"] - 0.1, "b": before["b"] - 0.01}
     assert update_difference(before, theirs, theirs) == 0
     assert update_difference(before, {**theirs, "b": before["b"]}, theirs) > 0.9
+
+
+def test_the_first_slice_of_a_turn_warms_up():
+    """Also where it takes longer than the turn."""
+    calls = []
+
+    class Slow:
+        def run(self, n):
+            calls.append(n)
+            time.sleep(0.05 if len(calls) == 1 else 0.002)
+
+    worker = Worker("numpy")
+    worker.runs["x"] = Slow()
+    seconds = worker.time("x", 3, 0.001)["seconds"]
+    assert calls == [3, 3] and len(seconds) == 1 and seconds[0] < 0.05
