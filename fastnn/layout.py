@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.graph import Array, Shape
+from fastnn.graph import Shape
 
 Strides = tuple[int, ...]
 CHANNELS_LAST = (0, 2, 3, 1)  # an image's dimensions N, C, H, W from outermost to innermost
@@ -84,16 +84,23 @@ def split_samples(ref: Ref, lanes: int) -> Ref:
 
 
 def view_strides(ref: Ref, shape: Shape) -> Strides | None:
-    """Strides that show `ref` with another shape of the same size, or None if a copy is needed."""
-    probe: Array = np.lib.stride_tricks.as_strided(
-        np.empty(1, np.int8), ref.shape, ref.strides, writeable=False
-    )
-    try:
-        view = probe.view()
-        view.shape = shape
-    except AttributeError:
-        return None
-    return tuple(view.strides)
+    """Strides that show `ref` with another shape of the same size, or None if a copy is needed.
+
+    Each of the new dimensions has to lie within one run of old ones that are contiguous.
+    """
+    if ref.size == 0:
+        return dense_strides(shape, range(len(shape)))
+    dims, (steps,) = coalesce(ref.shape, ref.strides)
+    runs = iter(zip(dims, steps, strict=True))
+    strides, left, step = [], 1, 1  # of the run: elements not yet taken, distance of the last ones
+    for n in shape:
+        if left == 1 and n > 1:
+            left, step = next(runs)
+        if left % n:
+            return None
+        left //= n
+        strides.append(step * left)
+    return tuple(strides)
 
 
 def coalesce(shape: Shape, *strides: Strides) -> tuple[list[int], list[list[int]]]:
