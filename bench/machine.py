@@ -36,8 +36,8 @@ class Limits:
 @dataclass(frozen=True)
 class Machine:
     """CPU, instruction set in use, threads, limits by number of threads, time lost meanwhile, and
-    what each core computes in matrix products within L2, 1e9 operations a second (nothing where a
-    thread cannot be bound to a core): a neighbour on the other half of a core takes its caches."""
+    what each core computes in matrix products within L2, 1e9 operations a second: a neighbour on the
+    other half of a core takes its caches."""
 
     cpu: str
     cores: int

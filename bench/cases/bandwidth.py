@@ -140,17 +140,8 @@ def _batch_norm(backward: bool) -> Kernel:
         x, y = normal(n, c), normal(n, c)
         if backward:
             small |= {"dgamma": normal(c), "dbeta": normal(c)}
-            return _pass(
-                "bn_bwd",
-                {"x": x, "dy": y},
-                {"dx": normal(n, c)},
-                {},
-                small,
-                2,
-                rows=n,
-                c=c,
-                parts=0,
-            )
+            numbers = {"rows": n, "c": c, "parts": 0}
+            return _pass("bn_bwd", {"x": x, "dy": y}, {"dx": normal(n, c)}, {}, small, 2, **numbers)
         small |= {"beta": normal(c), "var": normal(c)}
         numbers = {"rows": n, "c": c, "act": 0, "eps": 1e-5, "parts": 0}
         return _pass("bn_fwd", {"x": x}, {"y": y}, {}, small, 2, **numbers)

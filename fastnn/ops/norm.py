@@ -192,7 +192,7 @@ class BatchNormGrad(Norm):
         x, saved = node.inputs[0], (*node.inputs, None, None)[5]
         assert x is not None
         even = x.ndim == 4 and x.shape[2] % 2 == x.shape[3] % 2 == 0
-        return b.fused and even and not lanes and saved is None and x is not node.inputs[1]
+        return b.fused and even and not lanes and saved is None
 
     def reference(
         self,
