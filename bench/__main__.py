@@ -1,6 +1,6 @@
 """Time fastnn beside NumPy, Numba and the frameworks that are installed, and by itself.
 
-kernels, train, infer: side by side, in turns, after the results were found equal. bandwidth: what
+kernels, convolutions, products, train, infer: side by side, in turns, after the results were found equal. bandwidth: what
 memory-bound kernels move, as a share of what a copy moves. scaling: one thread against several. report:
 docs/performance.md, on standard output, of the results in --out.
 """
@@ -18,13 +18,12 @@ from pathlib import Path
 import fastnn as fn
 
 from . import page, report
-from .budget import EFFORTS, SECONDS, Budget
+from .budget import EFFORTS, SECONDS, SIDE_BY_SIDE, Budget
 from .case import FASTNN, Case
 from .machine import Lost, Machine, measure
 from .measure import Result, run_case
 from .workers import Workers
 
-SIDE_BY_SIDE = ("kernels", "train", "infer")
 THEMES = tuple(SECONDS)
 
 
@@ -34,7 +33,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("theme", nargs="*", metavar="THEME", default=THEMES, help="; ".join(THEMES))
     parser.add_argument("--only", metavar="PATTERN", default="", help="cases of this name: '*cnn*'")
     parser.add_argument(
-        "--effort", choices=EFFORTS, default="normal", help="some 3, 15, 60, 150 minutes for all"
+        "--effort", choices=EFFORTS, default="normal", help="some 4, 18, 65, 160 minutes for all"
     )
     parser.add_argument("--threads", type=int, default=fn.get_num_threads(), metavar="N")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
@@ -52,7 +51,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def cases(theme: str, options: argparse.Namespace) -> list[Case]:
     """The cases of a theme, or for scaling of all, whose names match --only."""
-    themes = SIDE_BY_SIDE if theme == "scaling" else (theme,)
+    themes = tuple(SIDE_BY_SIDE) if theme == "scaling" else (theme,)
     found: list[Case] = []
     for name in themes:
         module = importlib.import_module(f"{__package__}.cases.{name}")
@@ -88,6 +87,7 @@ def side_by_side(
             share = budget.next(case.part)
             results.append(run_case(case, workers, share, timed * case.part, _progress))
             print(report.table(results[-1], machine), flush=True)
+        print(report.means(results))
     finally:
         parts = [report.case_dict(r, machine) for r in results]
         path = options.out / f"{theme}.json"

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
+from .budget import SIDE_BY_SIDE
 from .machine import DISTURBED, Limits, Machine, trust
 from .report import duration
 
 TITLES = {
     "kernels": "Kernels",
+    "convolutions": "Convolutions of every kind",
+    "products": "Products of few rows or columns",
     "train": "Training steps",
     "infer": "Inference",
     "bandwidth": "Memory-bound kernels",
@@ -97,6 +101,7 @@ def _side_by_side(rows: list[dict[str, Any]], shown: tuple[str, ...]) -> str:
     found = [s["side"] for r in rows for s in r["sides"][1:]]
     peers = sorted(set(found), key=found.index)
     lines = [_case_line(r, peers, shown) for r in rows]
+    lines.append(["geometric mean", "", "", *(_mean(rows, peer, shown) for peer in peers)])
     return _table((f"case ({', '.join(shown)})", "fastnn", "of peak", *peers), lines)
 
 
@@ -107,6 +112,12 @@ def _case_line(row: dict[str, Any], peers: list[str], shown: tuple[str, ...]) ->
     times = (duration(ours[k]) for k in shown if ours["ran"])
     time = ", ".join(times) or ours["reason"]
     return [row["name"], time, peak, *(cells.get(p, "") for p in peers)]
+
+
+def _mean(rows: list[dict[str, Any]], peer: str, shown: tuple[str, ...]) -> str:
+    """Of the ratios of a peer over the cases in which it ran."""
+    found = [s["ratio"] for r in rows for s in r["sides"] if s["side"] == peer and s["ran"]]
+    return ", ".join(f"{geometric_mean([f[k] for f in found]):.2f}x" for k in shown if found)
 
 
 def _ratio(side: dict[str, Any], shown: tuple[str, ...]) -> str:
@@ -135,7 +146,7 @@ def _scaling(rows: list[dict[str, Any]], shown: tuple[str, ...]) -> str:
 
 
 SECTIONS = {
-    **dict.fromkeys(("kernels", "train", "infer"), _side_by_side),
+    **dict.fromkeys(SIDE_BY_SIDE, _side_by_side),
     "bandwidth": _bandwidth,
     "scaling": _scaling,
 }

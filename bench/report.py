@@ -54,6 +54,23 @@ def table(result: Result, machine: Machine) -> str:
     return "\n".join(lines)
 
 
+def means(results: list[Result]) -> str:
+    """A line for each peer that ran in several cases: the geometric means of its ratios."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for result in results:
+        for row in result.rows[1:]:
+            if row.ran:
+                ratios = float(np.median(row.ratios)), result.best_ratio(row)
+                found.setdefault(row.side.label, []).append(ratios)
+    lines = []
+    for label, ratios in found.items():
+        if len(ratios) > 1:
+            middle, best = np.exp(np.mean(np.log(ratios), axis=0))
+            text = f"geometric mean of {len(ratios)} cases: {middle:.2f}x, best {best:.2f}x"
+            lines.append(f"{label}: {text}")
+    return "\n".join(lines)
+
+
 def _line(row: Row, result: Result, machine: Machine) -> str:
     if not row.ran:
         return f"  {row.side.label:<24}{row.reason}"

@@ -94,6 +94,7 @@ cdef extern from *:
         const void *a
         const void *b
         void *c
+        void *work
         int64_t batch, m, n, k, a_rs, a_cs, b_rs, b_cs, c_rs
 
 ctypedef union Slot:
@@ -281,7 +282,7 @@ cdef bint plain_matrix(cnp.ndarray x, int typenum, uintptr_t *first, uintptr_t *
 def product(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray out not None):
     """out = a @ b for matrices that need no plan; False, and nothing done, where they do.
 
-    That is: where shapes or types do not fit, out overlaps or is not dense, or packing is worth it.
+    That is: where shapes or types do not fit, or out overlaps or is not dense.
     """
     cdef int typenum = cnp.PyArray_TYPE(out)
     cdef int kernel = kernel_ids["gemm"], bits = 8 * cnp.PyArray_ITEMSIZE(out)
@@ -306,8 +307,11 @@ def product(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray out not 
     g.b_rs, g.b_cs = b.strides[0] // out.itemsize, b.strides[1] // out.itemsize
     g.c_rs = g.n
     cdef const fnn_table *table = fnn_isa_table(current_isa, bits)
-    if table.size[kernel](&g) != 0:
-        return False
+    cdef cnp.npy_intp nbytes = table.size[kernel](&g)
+    cdef cnp.ndarray work
+    if nbytes > 0:  # partial sums
+        work = cnp.PyArray_EMPTY(1, &nbytes, cnp.NPY_UINT8, 0)
+        g.work = cnp.PyArray_DATA(work)
     cdef int status
     with nogil:
         status = table.run[kernel](&g)

@@ -17,7 +17,7 @@
 
 #include "gemm_dot.h"
 #include "gemm_pack.h"
-#include "gemm_row.h"
+#include "gemm_rows.h"
 #include "gemm_tile.h"
 #include "threads.h"
 
@@ -131,16 +131,20 @@ static void tile_rows(matrix a, int64_t m, T *packed, const panels *b, const out
     }
 }
 
-/* c[m, n] by one thread; false where memory is out. */
-static int block(matrix a, matrix b, int64_t m, int64_t n, int64_t k, const output *o) {
-    if (is_dot(a, b, m, k)) {
-        dot_block(a, b, m, n, k, o);
-        return 1;
+/* c[m, n] where is_few_columns; false where memory is out. */
+static int few_columns_block(matrix a, matrix b, int64_t m, int64_t n, int64_t k, const output *o) {
+    if (b.rs != 1) {
+        int64_t length = round_up(k, VL);
+        T *packed = fnn_scratch((size_t)(n * length) * sizeof(T));
+        if (!packed) return 0;
+        pack(packed, length, k, n, b.at, b.rs, b.cs);
+        b = (matrix){packed, 1, length};
     }
-    if (is_row(b, m, n)) {
-        row_block(a, b, n, k, o);
-        return 1;
-    }
+    few_columns(a, b, m, n, k, o);
+    return 1;
+}
+
+static int tiles_block(matrix a, matrix b, int64_t m, int64_t n, int64_t k, const output *o) {
     int64_t kc = k > KC ? part(k, KC, 1) : k, wide = least(n, block_cols(b, m));
     int64_t a_size = packs_a(a, n) ? round_up(kc * rows_packed(a, m), VL) : 0;
     int64_t b_size = kc * (packs_b(b, m) ? round_up(wide, VL) : n % VL ? NR : 0);
@@ -163,6 +167,21 @@ static int block(matrix a, matrix b, int64_t m, int64_t n, int64_t k, const outp
             p += part_b.k;
         } while (p < k);
     }
+    return 1;
+}
+
+/* c[m, n] by one thread; false where memory is out. */
+static int block(matrix a, matrix b, int64_t m, int64_t n, int64_t k, const output *o) {
+    if (is_few_rows(a, b, m, k))
+        few_rows(a, b, m, n, k, o);
+    else if (is_few_columns(a, b, m, n, k))
+        return few_columns_block(a, b, m, n, k, o);
+    else if (has_row_runs(b, m, n))
+        row_runs(a, b, m, n, k, o);
+    else if (has_column_runs(a, m, n, k))
+        column_runs(a, b, m, n, k, o);
+    else
+        return tiles_block(a, b, m, n, k, o);
     return 1;
 }
 

@@ -40,6 +40,12 @@ def kind(ops: Mapping[str, Maker]) -> Callable[[dict[str, Any], Arrays], KernelR
     return lambda spec, arrays: KernelRun(ops[spec["op"]], spec, arrays)
 
 
+def operands(a: Arrays, spec: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """A product's, of which some are seen through their transposes."""
+    x, y = a["a"], a["b"]
+    return (x.T if spec.get("transpose_a") else x), (y.T if spec.get("transpose_b") else y)
+
+
 def kept(x: np.ndarray, y: np.ndarray) -> Arrays:
     """What must agree of dropouts y of x: the share of what is kept, and its factor."""
     there = y != 0

@@ -12,7 +12,7 @@ import numpy as np
 from fastnn import _core, ops
 from fastnn.ops.conv_algorithm import WINOGRAD, choose
 
-from . import Arrays, Maker, kept, nchw, nhwc
+from . import Arrays, Maker, kept, nchw, nhwc, operands
 
 UNARY = ("exp", "relu", "sigmoid", "tanh")
 POOL = {"max": 0, "avg": 2}  # fnn_pool
@@ -24,26 +24,27 @@ def _buffer(kernel: str, **sizes: Any) -> np.ndarray:
 
 def matmul(a: Arrays, spec: dict[str, Any]) -> Any:
     """ops.matmul with out"""
-    c = np.empty((len(a["a"]), a["b"].shape[1]), np.float32)
-    return lambda: ops.matmul(a["a"], a["b"], out=c), lambda: {"c": c}
+    x, y = operands(a, spec)
+    c = np.empty((len(x), y.shape[1]), np.float32)
+    return lambda: ops.matmul(x, y, out=c), lambda: {"c": c}
 
 
-def _conv_sizes(a: Arrays) -> tuple[dict[str, int], dict[str, int]]:
+def _conv_sizes(a: Arrays, spec: dict[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
     """Sizes of the convolution, and those of packing its weights."""
-    (n, c, h, w), k = a["x"].shape, len(a["w"])
-    shared = {"c": c, "k": k, "kh": 3, "kw": 3, "stride_h": 1, "stride_w": 1}
-    shared |= {"dilation_h": 1, "dilation_w": 1, "groups": 1}
-    images = {"n": n, "ih": h, "iw": w, "oh": h, "ow": w, "pad_h": 1, "pad_w": 1}
-    return shared | images, shared
+    (n, c, h, w), (k, _, kh, kw), (oh, ow) = a["x"].shape, a["w"].shape, a["dy"].shape[2:]
+    shared = {"c": c, "k": k, "kh": kh, "kw": kw, "groups": spec["groups"]}
+    shared |= {f"{name}_{axis}": spec[name] for name in ("stride", "dilation") for axis in "hw"}
+    images = {"n": n, "ih": h, "iw": w, "oh": oh, "ow": ow}
+    return shared | images | {"pad_h": spec["padding"], "pad_w": spec["padding"]}, shared
 
 
 def _packed(direction: int, given: str, made: str) -> Maker:
     def make(a: Arrays, spec: dict[str, Any]) -> Any:
         """_core.call: the packing of the algorithm that fastnn chooses, then the convolution"""
-        sizes, shared = _conv_sizes(a)
+        sizes, shared = _conv_sizes(a, spec)
         w = np.ascontiguousarray(a["w"].transpose(2, 3, 1, 0))
         source = nhwc(a[given])
-        target = np.empty((*source.shape[:3], a["w"].shape[direction]), np.float32)
+        target = np.empty_like(nhwc(a["x" if direction else "dy"]))
         arrays = {given: source, made: target}
         kernel, packing = ("conv_fwd", "conv_bwd_data")[direction], "conv_pack"
         if choose(sizes) is WINOGRAD:
@@ -63,12 +64,12 @@ def _packed(direction: int, given: str, made: str) -> Maker:
 
 def conv_bwd_weight(a: Arrays, spec: dict[str, Any]) -> Any:
     """_core.call: the algorithm that fastnn chooses"""
-    sizes, _ = _conv_sizes(a)
+    sizes, _ = _conv_sizes(a, spec)
     kernel = "conv_bwd_weight"
     if choose(sizes) is WINOGRAD:
         kernel, sizes = "winograd_bwd_weight", WINOGRAD.own(sizes, 0)
     x, dy = nhwc(a["x"]), nhwc(a["dy"])
-    dw = np.empty((3, 3, sizes["c"], sizes["k"]), np.float32)
+    dw = np.empty(np.array(a["w"].shape)[[2, 3, 1, 0]], np.float32)
     work = _buffer(kernel, **sizes)
 
     def run() -> None:

@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from . import Arrays, Maker, kept, nchw, nhwc
+from . import Arrays, Maker, kept, nchw, nhwc, operands
 
 TAPS = [(r, s) for r in range(3) for s in range(3)]
 
 
 def matmul(a: Arrays, spec: dict[str, Any]) -> Any:
     """np.matmul with out"""
-    c = np.empty((len(a["a"]), a["b"].shape[1]), np.float32)
-    return lambda: np.matmul(a["a"], a["b"], out=c), lambda: {"c": c}
+    x, y = operands(a, spec)
+    c = np.empty((len(x), y.shape[1]), np.float32)
+    return lambda: np.matmul(x, y, out=c), lambda: {"c": c}
 
 
 def _padded(x: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import Arrays, Maker, kept
+from . import Arrays, Maker, kept, operands
 
 aten = torch.ops.aten
 
@@ -28,7 +28,7 @@ def _one(call: Any, key: str) -> Any:
 
 def matmul(a: Arrays, spec: dict[str, Any]) -> Any:
     """torch.mm with out"""
-    x, y = torch.from_numpy(a["a"]), torch.from_numpy(a["b"])
+    x, y = (torch.from_numpy(v) for v in operands(a, spec))
     c = torch.empty(len(x), y.shape[1])
     return lambda: torch.mm(x, y, out=c), lambda: {"c": c.numpy()}
 
@@ -36,24 +36,26 @@ def matmul(a: Arrays, spec: dict[str, Any]) -> Any:
 def conv_fwd(a: Arrays, spec: dict[str, Any]) -> Any:
     """torch.conv2d, channels_last"""
     x, w = _image(a["x"]), _image(a["w"])
-    return _one(lambda: torch.conv2d(x, w, padding=1), "y")
+    given = {k: spec[k] for k in ("stride", "padding", "dilation", "groups")}
+    return _one(lambda: torch.conv2d(x, w, **given), "y")
 
 
-def _backward(a: Arrays, mask: list[bool]) -> Any:
+def _backward(a: Arrays, spec: dict[str, Any], mask: list[bool]) -> Any:
     x, w, dy = (_image(a[k]) for k in ("x", "w", "dy"))
-    sizes = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+    pairs = [[spec[k]] * 2 for k in ("stride", "padding", "dilation")]
+    sizes = (*pairs, False, [0, 0], spec["groups"])
     return lambda: aten.convolution_backward(dy, x, w, None, *sizes, mask)
 
 
 def conv_bwd_data(a: Arrays, spec: dict[str, Any]) -> Any:
     """aten.convolution_backward, channels_last"""
-    call = _backward(a, [True, False, False])
+    call = _backward(a, spec, [True, False, False])
     return _one(lambda: call()[0], "dx")
 
 
 def conv_bwd_weight(a: Arrays, spec: dict[str, Any]) -> Any:
     """aten.convolution_backward, channels_last"""
-    call = _backward(a, [False, True, False])
+    call = _backward(a, spec, [False, True, False])
     return _one(lambda: call()[1], "dw")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ COLUMNS = (32, 32, 28, 28)
 ELEMENTS, PARAMETERS = 1 << 20, 421_642
 
 
-def _case(
+def kernel_case(
     name: str,
     op: str,
     shapes: Mapping[str, tuple[int, ...]],
@@ -35,8 +36,11 @@ def _case(
     extra: Callable[[np.random.Generator], dict[str, np.ndarray]] | None = None,
     peers: tuple[Side, ...] = (NUMPY, TORCH, NUMBA),
     tolerance: float = 0.0,
+    theme: str = "kernels",
+    options: Mapping[str, Any] | None = None,
 ) -> Case:
-    """Normal arrays of these shapes. terms: of the longest sum, whose rounding walks at random."""
+    """Normal arrays of these shapes. terms: of the longest sum, whose rounding walks at random;
+    options: what the operation takes beside its arrays."""
 
     def arrays() -> dict[str, np.ndarray]:
         rng = np.random.default_rng(0)
@@ -44,10 +48,10 @@ def _case(
         return made | (extra(rng) if extra else {})
 
     return Case(
-        theme="kernels",
+        theme=theme,
         name=name,
         kind="kernel",
-        spec={"op": op, "lr": 1e-3},
+        spec={"op": op, "lr": 1e-3, **(options or {})},
         arrays=arrays,
         peers=peers,
         difference=output_difference,
@@ -57,13 +61,35 @@ def _case(
     )
 
 
-def _convolutions() -> Iterator[Case]:
-    for n, c, size, k in CONVOLUTIONS:
-        shapes = {"x": (n, c, size, size), "w": (k, c, 3, 3), "dy": (n, k, size, size)}
-        flops = 2.0 * 9 * n * size * size * c * k
-        terms = {"conv_fwd": 9 * c, "conv_bwd_data": 9 * k, "conv_bwd_weight": n * size * size}
-        for op, count in terms.items():
-            yield _case(f"{op} {n}x{c}x{size}x{size} to {k}", op, shapes, count, flops)
+def conv_cases(
+    sizes: tuple[int, int, int, int],
+    kernel: int = 3,
+    stride: int = 1,
+    padding: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    kind: str = "",
+    **given: Any,
+) -> Iterator[Case]:
+    """The three passes of a convolution of (N, C, size, size) to K channels, named after its kind."""
+    n, c, size, k = sizes
+    out = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    taps = kernel * kernel
+    shapes = {
+        "x": (n, c, size, size),
+        "w": (k, c // groups, kernel, kernel),
+        "dy": (n, k, out, out),
+    }
+    terms = {
+        "conv_fwd": taps * c // groups,
+        "conv_bwd_data": taps * k // groups,
+        "conv_bwd_weight": n * out * out,
+    }
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    for op, count in terms.items():
+        name = f"{op} {kind}{n}x{c}x{size}x{size} to {k}"
+        flops = 2.0 * taps * n * out * out * c * k / groups
+        yield kernel_case(name, op, shapes, count, flops, options=options, **given)
 
 
 def _distinct(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -77,13 +103,14 @@ def cases(full: bool) -> Iterator[Case]:
     for m, n, k in PRODUCTS:
         shapes: dict[str, tuple[int, ...]] = {"a": (m, k), "b": (k, n)}
         name, flops = f"matmul {m}x{k} {k}x{n}", 2.0 * m * n * k
-        yield _case(name, "matmul", shapes, k, flops, peers=(NUMPY, TORCH))
-    yield from _convolutions()
+        yield kernel_case(name, "matmul", shapes, k, flops, peers=(NUMPY, TORCH))
+    for sizes in CONVOLUTIONS:
+        yield from conv_cases(sizes)
     n, c, h, w = POOLED
     for op in ("max_pool_fwd", "max_pool_bwd", "avg_pool_fwd", "avg_pool_bwd"):
         shapes = {"x": POOLED, "dy": (n, c, h // 2, w // 2)}
-        yield _case(f"{op} {n}x{c}x{h}x{w}", op, shapes, extra=_distinct)
-    yield _case("im2col 3x3 {}x{}x{}x{}".format(*COLUMNS), "im2col", {"x": COLUMNS})
+        yield kernel_case(f"{op} {n}x{c}x{h}x{w}", op, shapes, extra=_distinct)
+    yield kernel_case("im2col 3x3 {}x{}x{}x{}".format(*COLUMNS), "im2col", {"x": COLUMNS})
     for rows, classes in LOGITS:
 
         def labels(
@@ -92,9 +119,9 @@ def cases(full: bool) -> Iterator[Case]:
             return {"labels": rng.integers(0, c, n)}
 
         shapes = {"x": (rows, classes)}
-        yield _case(f"cross_entropy {rows}x{classes}", "xent", shapes, classes, extra=labels)
+        yield kernel_case(f"cross_entropy {rows}x{classes}", "xent", shapes, classes, extra=labels)
     for op in ("relu", "tanh", "sigmoid", "exp"):
-        yield _case(f"{op} {ELEMENTS:,}", op, {"x": (ELEMENTS,)})
+        yield kernel_case(f"{op} {ELEMENTS:,}", op, {"x": (ELEMENTS,)})
     # Each library draws in its own way: compared are the factor and the share of what is kept.
-    yield _case(f"dropout {ELEMENTS:,}", "dropout", {"x": (ELEMENTS,)}, tolerance=0.01)
-    yield _case(f"adam {PARAMETERS:,}", "adam", {"g": (PARAMETERS,), "w": (PARAMETERS,)})
+    yield kernel_case(f"dropout {ELEMENTS:,}", "dropout", {"x": (ELEMENTS,)}, tolerance=0.01)
+    yield kernel_case(f"adam {PARAMETERS:,}", "adam", {"g": (PARAMETERS,), "w": (PARAMETERS,)})

@@ -20,7 +20,7 @@ enum {
     BALANCED = 8,     /* blocks, if they can be had at no cost, */
     FEW = 4,          /* and at any */
     USES = 320,       /* rows or columns that make up for what a block packs or fetches */
-    READING = 16,     /* rows whose arithmetic takes as long as the reading of b */
+    READING = 16, /* rows whose arithmetic takes as long as the reading of b, or columns, of a */
 };
 
 static const double NS_PER_STEP = 1.0 / (VL * 4); /* a multiply-add's cost, for the pool */
@@ -102,14 +102,14 @@ FNN_INLINE int is_costly(int packs, int64_t size) {
     return packs || size * (int64_t)sizeof(T) > CACHED;
 }
 
-/* Multiply-adds, or what the reading of b takes as long as. */
+/* Multiply-adds, or what the reading of the larger operand takes as long as. */
 FNN_INLINE double work_size(const fnn_gemm_args *g) {
-    return (double)g->batch * most(g->m, READING) * g->n * g->k;
+    return (double)g->batch * most(g->m * g->n, READING * most(g->m, g->n)) * g->k;
 }
 
 /* Whether k is cut, as c has too few rows and columns for it. */
 FNN_INLINE int sums_are_long(const fnn_gemm_args *g) {
-    int64_t columns = g->m <= DOT_ROWS ? FEW * NR - 1 : 128 * 128 / g->m;
+    int64_t columns = g->m <= FEW_LINES ? FEW * NR - 1 : 128 * 128 / g->m;
     return g->batch == 1 && g->n <= columns && g->k >= 8 * (g->m + g->n) && g->k > 4 * KC;
 }
 
@@ -181,12 +181,10 @@ static fnn_gemm_args transposed(const fnn_gemm_args *g) {
 }
 
 static int product(const fnn_gemm_args *g) {
-    if (g->batch == 1 && is_small(g)) {
-        output out = batch_output(g, 0);
-        return block(batch_a(g, 0), batch_b(g, 0), g->m, g->n, g->k, &out) ? FNN_OK : FNN_NO_MEMORY;
-    }
     if (g->m <= 0 || g->n <= 0) return FNN_OK;
-    return blocks(g);
+    if (g->batch > 1 || !is_small(g)) return blocks(g);
+    output out = batch_output(g, 0);
+    return block(batch_a(g, 0), batch_b(g, 0), g->m, g->n, g->k, &out) ? FNN_OK : FNN_NO_MEMORY;
 }
 
 static int64_t product_size(const fnn_gemm_args *g) {

@@ -19,6 +19,7 @@ SIDES = [
     {"side": "torch", "ran": True, "median": 0.004, "ratio": {"median": 2.0, "best": 3.0}},
     {"side": "jax jit", "ran": False, "reason": "not run: jax is not installed"},
 ]
+SLOWER = [SIDES[0], {**SIDES[1], "ratio": {"median": 8.0, "best": 12.0}}, SIDES[2]]
 SHARES = [
     {"name": "relu", "where": "cache", "threads": n, "gbs": 90.0, "copy": 100.0, "share": 0.9}
     for n in (1, 2)
@@ -28,7 +29,7 @@ SHARES = [
 @pytest.fixture
 def folder(tmp_path):
     for theme, rows in (
-        ("train", [{"name": "net b1", "sides": SIDES}]),
+        ("train", [{"name": f"net b{n}", "sides": sides} for n, sides in ((1, SIDES), (8, SLOWER))]),
         ("bandwidth", SHARES),
     ):
         content = {
@@ -44,6 +45,7 @@ def folder(tmp_path):
 def test_page(folder):
     lines = page.page(folder).splitlines()
     assert "| net b1 | 1 ms | 50% | 3.00x | not run |" in lines
+    assert "| geometric mean |  |  | 6.00x |  |" in lines
     assert "| relu | 0.90 | 0.90 |" in lines
     assert any("2026-01-01: a CPU, 2 cores, avx2, 2 threads" in line for line in lines)
     assert any("40% of the time was lost" in line for line in lines)

@@ -20,8 +20,10 @@ def close(c, a, b):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("m, k, n", [(1, 1, 1), (8, 8, 8), (17, 5, 33), (64, 64, 64), (3, 200, 1)])
-def test_small_products_need_no_plan(dtype, m, k, n):
+@pytest.mark.parametrize(
+    "m, k, n", [(1, 1, 1), (8, 8, 8), (17, 5, 33), (64, 64, 64), (3, 200, 1), (32, 6000, 20)]
+)
+def test_products_of_matrices_need_no_plan(dtype, m, k, n):
     a, b = matrices(np.random.default_rng(0), m, k, n, dtype)
     out = np.empty((m, n), dtype)
     assert _core.product(a, b, out)
