@@ -1,4 +1,5 @@
-"""The microkernels' inner loops keep their sums in registers: read from the disassembly."""
+"""The microkernels' inner loops keep their sums in registers, and the loop that the peak is measured by
+does what it counts: read from the disassembly."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 OBJECTS = Path(__file__).resolve().parents[2] / "build"
-FAMILIES = ("gemm", "conv", "conv_weight", "conv_weight_planar", "conv_lanes_pool")
+MICROKERNELS = ("gemm", "conv", "conv_weight", "conv_weight_planar", "conv_lanes_pool")
 MICROKERNEL = re.compile(r"(tile|dense)_\d+(x|_)\d|(add_products|pooled_tile)_\d")
 LEAST_FMAS = 8  # of a loop that holds a tile's sums
 FMA = re.compile(r"v?f(n?m)(add|sub)|fmla|mulp[sd]")
@@ -62,16 +63,17 @@ def inner_loops(code: list[Instruction]) -> Iterator[list[Instruction]]:
             yield [i for i in code if first <= i.address <= last]
 
 
-def objects() -> list[Path]:
+def objects(*families: str) -> list[Path]:
     """The built objects of the families; none where the package was installed."""
-    found = (
-        p for p in sorted(OBJECTS.glob("temp*/kernels/*.o")) if p.name.split(".")[0] in FAMILIES
-    )
-    return list(found)
+    found = sorted(OBJECTS.glob("temp*/kernels/*.o"))
+    return [p for p in found if p.name.split(".")[0] in families]
 
 
-@pytest.mark.skipif(shutil.which("objdump") is None, reason="objdump is not installed")
-@pytest.mark.parametrize("path", objects(), ids=lambda p: p.name)
+needs_objdump = pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump")
+
+
+@needs_objdump
+@pytest.mark.parametrize("path", objects(*MICROKERNELS), ids=lambda p: p.name)
 def test_inner_loops_do_not_spill(path: Path) -> None:
     loops = 0
     microkernels = ((n, code) for n, code in functions(path) if MICROKERNEL.match(n))
@@ -82,3 +84,15 @@ def test_inner_loops_do_not_spill(path: Path) -> None:
                 spilled = [f"{i.name} {i.operands}" for i in loop if i.spills]
                 assert not spilled, f"{name}: {spilled}"
     assert loops, "no microkernel was found"
+
+
+@needs_objdump
+@pytest.mark.parametrize("path", objects("peak"), ids=lambda p: p.name)
+def test_the_peak_counts_what_it_does(path: Path) -> None:
+    """A compiler that finds a chain of multiply-adds constant leaves it out of the loop."""
+    (code,) = (code for name, code in functions(path) if name.startswith("fnn_peak_fma"))
+    counts = [sum(bool(FMA.match(i.name)) for i in loop) for loop in inner_loops(code)]
+    source = (OBJECTS.parent / "kernels" / "body" / "peak.c").read_text()
+    chains = re.search(r"CHAINS = (\d+)", source)
+    assert chains is not None
+    assert counts == [int(chains[1])]
