@@ -25,6 +25,7 @@ enum {
     KC = 1536 / sizeof(T),
     BLOCK_COLS = 512, /* whose KC rows of b fit the L2 cache, beside their part of c */
     FAR = 2048 / sizeof(T),
+    PAIR = 128 / sizeof(T), /* two cache lines */
     PACK_DEPTH = 4 * VL,
     GROUP = 28 * MR, /* rows of a that are packed at a time where they lie side by side */
 };
@@ -52,7 +53,10 @@ FNN_INLINE int is_far(int64_t stride) { return stride > FAR || stride < -FAR; }
 static int packs_a(matrix a, int64_t n) {
     return a.cs == 1 ? is_far(2 * a.rs) && n > 8 * NR : is_far(4 * a.cs) && n > 2 * NR;
 }
-static int packs_b(matrix b, int64_t m) { return b.cs != 1 || (is_far(b.rs) && m > MR); }
+/* Prefetchers bring pairs of lines: a panel that needs less of them is the sooner worth packing. */
+static int packs_b(matrix b, int64_t m) {
+    return b.cs != 1 || (is_far(b.rs * PAIR / NR) && m > MR);
+}
 
 /* Few tiles use a panel while it is in the L1 cache; memory is read in long runs along k. */
 static int64_t block_cols(matrix b, int64_t m) {

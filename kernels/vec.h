@@ -70,8 +70,20 @@ FNN_INLINE VI v_first(int64_t n) { return (VI){0, 1, 2, 3, 4, 5, 6, 7} < (TI)n; 
 FNN_INLINE V v_load_n(const T *p, int64_t n) {
     return (V)_mm256_maskload_ps(p, (__m256i)v_first(n));
 }
+/* In pieces: AMD's masked stores take a dozen cycles. */
 FNN_INLINE void v_store_n(T *p, V v, int64_t n) {
-    _mm256_maskstore_ps(p, (__m256i)v_first(n), (__m256)v);
+    __m128 part = _mm256_castps256_ps128((__m256)v);
+    if (n & 4) {
+        _mm_storeu_ps(p, part);
+        part = _mm256_extractf128_ps((__m256)v, 1);
+        p += 4;
+    }
+    if (n & 2) {
+        _mm_storel_pi((__m64 *)p, part);
+        part = _mm_movehl_ps(part, part);
+        p += 2;
+    }
+    if (n & 1) _mm_store_ss(p, part);
 }
 #else
 FNN_INLINE VI v_first(int64_t n) { return (VI){0, 1, 2, 3} < (TI)n; }
@@ -79,7 +91,13 @@ FNN_INLINE V v_load_n(const T *p, int64_t n) {
     return (V)_mm256_maskload_pd(p, (__m256i)v_first(n));
 }
 FNN_INLINE void v_store_n(T *p, V v, int64_t n) {
-    _mm256_maskstore_pd(p, (__m256i)v_first(n), (__m256d)v);
+    __m128d part = _mm256_castpd256_pd128((__m256d)v);
+    if (n & 2) {
+        _mm_storeu_pd(p, part);
+        part = _mm256_extractf128_pd((__m256d)v, 1);
+        p += 2;
+    }
+    if (n & 1) _mm_store_sd(p, part);
 }
 #endif
 #else
