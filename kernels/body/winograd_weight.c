@@ -12,7 +12,7 @@
 #include "conv_sum.h"
 #include "winograd.h"
 
-enum { SUM_BYTES = 1 << 20, BLOCK_BYTES = 3 << 18, BLOCK_LEAST = 16, BLOCK_MOST = 64 };
+enum { SUM_BYTES = 1 << 20, BLOCK_BYTES = 3 << 18, BLOCK_LEAST = 16, BLOCK_MOST = 40 };
 
 typedef struct {
     const fnn_winograd_bwd_weight_args *a;
