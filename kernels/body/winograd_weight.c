@@ -12,7 +12,7 @@
 #include "conv_sum.h"
 #include "winograd.h"
 
-enum { SUM_BYTES = 1 << 20, BLOCK_BYTES = 3 << 18, BLOCK_LEAST = 16, BLOCK_MOST = 40 };
+enum { SUM_BYTES = 1 << 20, BLOCK_BYTES = 3 << 18, BLOCK_LEAST = 16, BLOCK_MOST = 48 };
 
 typedef struct {
     const fnn_winograd_bwd_weight_args *a;
@@ -86,8 +86,29 @@ static void transform(const plan *p, const part_state *s, int64_t first, int64_t
         transform_as(0, p, s, first, count);
 }
 
-static void multiply(const plan *p, const part_state *s, int64_t count, int add) {
-    int64_t height = conv_tile_height(s->channels);
+enum { FETCHED_ROWS = WINOGRAD_REACH + WINOGRAD_TILE }; /* of a tile, in x and dy */
+
+/* Asks for rows from..to of the tiles from `first` on, which the next block reads. */
+FNN_INLINE void fetch(const plan *p, const part_state *s, int64_t first, int64_t from, int64_t to) {
+    const fnn_winograd_bwd_weight_args *a = p->a;
+    for (; from < to; from++) {
+        winograd_tile t = winograd_tile_at(p->grid, first + from / FETCHED_ROWS);
+        int64_t r = from % FETCHED_ROWS, overlap = WINOGRAD_REACH - WINOGRAD_TILE;
+        if (r < WINOGRAD_REACH)
+            winograd_fetch_row((const T *)a->x + s->first_c, t.sample, a->ih, a->iw, a->c,
+                               t.y - a->pad_h + r, t.x - a->pad_w + overlap, s->channels);
+        else
+            winograd_fetch_row((const T *)a->dy + s->first_panel * NR, t.sample, a->oh, a->ow, a->k,
+                               t.y + r - WINOGRAD_REACH, t.x, s->panels * NR);
+    }
+}
+
+/* The products of a block of tiles; the `coming` ones that begin at `next` are fetched beside them. */
+static void multiply(const plan *p, const part_state *s, int64_t count, int add, int64_t next,
+                     int64_t coming) {
+    int64_t height = conv_tile_height(s->channels), fetched = 0;
+    int64_t calls = s->panels * WINOGRAD_POSITIONS * ceil_div(s->channels, height);
+    int64_t rows_a_call = ceil_div(coming * FETCHED_ROWS, calls);
     conv_segment whole = {0, 0};
     for (int64_t j = 0; j < s->panels; j++) {
         int64_t vectors = conv_panel_vectors(p->a->k, s->first_panel + j);
@@ -104,6 +125,9 @@ static void multiply(const plan *p, const part_state *s, int64_t count, int add)
             t.residual = add ? t.y : NULL;
             for (int64_t i = 0; i < s->channels; i += height) {
                 int64_t rows = least(height, s->channels - i), dense = rows % 2 == 0;
+                int64_t to = least(fetched + rows_a_call, coming * FETCHED_ROWS);
+                fetch(p, s, next, fetched, to);
+                fetched = to;
                 FNN_SYM(conv_weight_tiles)
                 [vectors - 1][(rows + 1) / 2 - 1][dense](&t, s->xoff + i, s->yoff + i, rows);
             }
@@ -172,7 +196,8 @@ static void run_task(void *ctx, int64_t task) {
     for (; first < end; first += p->block) {
         int64_t count = least(p->block, end - first);
         transform(p, &s, first, count);
-        multiply(p, &s, count, first > begin);
+        int64_t next = first + count;
+        multiply(p, &s, count, first > begin, next, least(p->block, end - next));
     }
     finish(p, &s);
 }
