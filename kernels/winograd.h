@@ -155,8 +155,33 @@ FNN_INLINE void winograd_window(const int size, const T **pixels, const T *image
         }
 }
 
-/* Asks for four pixels of an image's row from (y, x) on, `channels` of each, to be in the L2 cache soon.
- * What lies outside of the image does no harm. */
+/* --- fetching ahead --------------------------------------------------------------------------- */
+
+/* Rows of four pixels of some tiles, numbered tile by tile: memory brings them beside the
+ * arithmetic, some at each of a number of calls. */
+typedef struct {
+    int64_t first, per_tile; /* tile, rows of a tile */
+    int64_t asked, rows, at_once;
+} winograd_coming;
+
+FNN_INLINE winograd_coming winograd_expect(int64_t first, int64_t tiles, int64_t per_tile,
+                                           int64_t calls) {
+    int64_t rows = most(0, tiles) * per_tile;
+    return (winograd_coming){first, per_tile, 0, rows, ceil_div(rows, calls)};
+}
+
+/* The row to ask for now, if there is one: its tile and number. */
+FNN_INLINE int winograd_next_row(winograd_coming *w, winograd_grid grid, winograd_tile *tile,
+                                 int64_t *row) {
+    if (w->asked >= w->rows) return 0;
+    *tile = winograd_tile_at(grid, w->first + w->asked / w->per_tile);
+    *row = w->asked++ % w->per_tile;
+    return 1;
+}
+
+/* Asks for four pixels of an image's row from (y, x) on, `channels` of each, to be in the L2 cache
+ * soon. What lies outside of the image does no harm. (Inlined: GCC takes a function that only
+ * fetches for one without effect, and its calls away.) */
 FNN_INLINE void winograd_fetch_row(const T *images, int64_t sample, int64_t h, int64_t w, int64_t c,
                                    int64_t y, int64_t x, int64_t channels) {
     if (y < 0 || y >= h) return;

@@ -14,7 +14,7 @@ typedef struct {
     const T *saved;
     winograd_grid grid;
     int64_t tiles, blocks, block; /* block: tiles from one position of scratch to the next */
-    int64_t panels, parts;
+    int64_t panels, parts, run;   /* run: blocks of a task */
     int64_t row; /* elements of a transformed tile's channels; not a power of two */
     size_t input_bytes, product_bytes, table_bytes, zeros_bytes;
     int failed;
@@ -47,8 +47,43 @@ static void transform_input(const plan *p, const block_state *s) {
         transform_input_as(0, p, s);
 }
 
+/* What is fetched beside the products: the next block's input, and where a panel's output goes. */
+typedef struct {
+    winograd_coming input, output;
+} fetches;
+
+/* Asks for some rows of the input that the next block reads. */
+FNN_INLINE void fetch_input(const plan *p, winograd_coming *coming) {
+    const fnn_winograd_fwd_args *a = p->a;
+    const int64_t overlap = WINOGRAD_REACH - WINOGRAD_TILE; /* belongs to the tile before */
+    winograd_tile t;
+    int64_t r;
+    for (int64_t i = 0; i < coming->at_once; i++) {
+        if (!winograd_next_row(coming, p->grid, &t, &r)) return;
+        winograd_fetch_row(a->x, t.sample, a->ih, a->iw, a->c, t.y - a->pad_h + r,
+                           t.x - a->pad_w + overlap, a->c);
+    }
+}
+
+/* Asks for some rows of the output, which is written soon, and of what the epilogue reads. */
+FNN_INLINE void fetch_output(const plan *p, int64_t panel, winograd_coming *coming) {
+    const fnn_winograd_fwd_args *a = p->a;
+    const T *images[] = {a->y, a->residual, p->saved};
+    int64_t first = panel * NR, width = least(NR, a->k - first);
+    winograd_tile t;
+    int64_t r;
+    for (int64_t i = 0; i < coming->at_once; i++) {
+        if (!winograd_next_row(coming, p->grid, &t, &r)) return;
+        for (int j = 0; j < 3; j++)
+            if (images[j])
+                winograd_fetch_row(images[j] + first, t.sample, a->oh, a->ow, a->k, t.y + r, t.x,
+                                   width);
+    }
+}
+
 /* The products of one position for one panel: all of the block's tiles. */
-static void multiply(const plan *p, const block_state *s, int64_t panel, int64_t position) {
+FNN_INLINE void multiply(const plan *p, const block_state *s, int64_t panel, int64_t position,
+                         fetches *beside) {
     int64_t vectors = conv_panel_vectors(p->a->k, panel), width = vectors * VL, c = p->a->c;
     int64_t height = conv_tile_height(s->count);
     conv_segment whole = {0, 0};
@@ -62,6 +97,8 @@ static void multiply(const plan *p, const block_state *s, int64_t panel, int64_t
                    .cols = width};
     for (int64_t i = 0; i < s->count; i += height) {
         int64_t rows = least(height, s->count - i);
+        fetch_input(p, &beside->input);
+        fetch_output(p, panel, &beside->output);
         FNN_SYM(conv_tiles)
         [vectors - 1][(rows + 1) / 2 - 1](&t, s->xoff + i, s->yoff + i, rows);
     }

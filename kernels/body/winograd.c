@@ -1,8 +1,9 @@
 /* Winograd's convolution, forward; with exchanged channels and turned weights backward-data.
  *
- * A task takes a block of tiles, of whatever rows and samples, and a range of panels of output
- * channels. It transforms the block's input into scratch; for each panel it makes the 36 products
- * with the register tiles of conv.c, and transforms them to output pixels. All of it stays in L2.
+ * A task takes some blocks of tiles, of whatever rows and samples, and a range of panels of output
+ * channels. It transforms a block's input into scratch; for each panel it makes the 36 products
+ * with the register tiles of conv.c, and transforms them to output pixels. All of it stays in L2,
+ * and what comes next is fetched beside the products.
  *
  * Weights that do not fit there (many channels, small images) would be fetched anew for each block.
  * Then many blocks go through it in stages, all threads together: their inputs, products position
@@ -11,12 +12,30 @@
 #include "winograd_block.h"
 
 enum {
-    BLOCK = 28 / MR * MR,    /* tiles of a task */
+    BLOCK = 28 / MR * MR,    /* tiles that stay in the L2 cache together */
+    MOST_RUN = 4,            /* blocks of a task, which it can fetch ahead for */
     WEIGHT_BYTES = 16 << 20, /* of packed weights: more are read in stages */
     SLICE_BYTES = 1 << 19,   /* of one position's transformed input, then */
 };
 
 /* --- block by block -------------------------------------------------------------------------- */
+
+/* A block's panels first..last; the input of the next `tiles` is fetched beside their products. */
+static void run_block(const plan *p, block_state *s, int64_t block, int64_t first, int64_t last,
+                      int64_t tiles) {
+    fill_tables(p, s);
+    transform_input(p, s);
+    int64_t calls = WINOGRAD_POSITIONS * ceil_div(s->count, conv_tile_height(s->count));
+    fetches beside = {.input = winograd_expect(s->first + s->count, tiles, WINOGRAD_REACH,
+                                               calls * (last - first))};
+    for (int64_t i = first; i < last; i++) {
+        beside.output = winograd_expect(s->first, s->count, WINOGRAD_TILE, calls);
+        for (int position = 0; position < WINOGRAD_POSITIONS; position++)
+            multiply(p, s, i, position, &beside);
+        transform_output(p, s, i);
+        if (p->a->moments) find_moments(p, s, i, block);
+    }
+}
 
 static void run_task(void *ctx, int64_t task) {
     plan *p = ctx;
@@ -26,16 +45,14 @@ static void run_task(void *ctx, int64_t task) {
         __atomic_store_n(&p->failed, 1, __ATOMIC_RELAXED);
         return;
     }
-    int64_t block = task / p->parts, part = task % p->parts;
+    int64_t block = task / p->parts * p->run, part = task % p->parts;
+    int64_t end = least(block + p->run, p->blocks);
     block_state s = state_at(p, scratch);
-    s.first = first_tile(p, block), s.count = first_tile(p, block + 1) - s.first;
-    fill_tables(p, &s);
-    transform_input(p, &s);
-    for (int64_t i = p->panels * part / p->parts; i < p->panels * (part + 1) / p->parts; i++) {
-        for (int position = 0; position < WINOGRAD_POSITIONS; position++)
-            multiply(p, &s, i, position);
-        transform_output(p, &s, i);
-        if (p->a->moments) find_moments(p, &s, i, block);
+    for (; block < end; block++) {
+        s.first = first_tile(p, block), s.count = first_tile(p, block + 1) - s.first;
+        int64_t next = first_tile(p, least(block + 2, end)) - s.first - s.count;
+        run_block(p, &s, block, p->panels * part / p->parts, p->panels * (part + 1) / p->parts,
+                  next);
     }
 }
 
@@ -43,8 +60,9 @@ static int run_blocks(plan *p, double cost) {
     int64_t worth = (int64_t)(cost / (double)p->blocks / CONV_TASK_NS);
     p->block = ceil_div(p->tiles, p->blocks);
     p->parts = most(1, least(least(p->panels, worth), CONV_TASKS / p->blocks));
+    p->run = most(1, least(MOST_RUN, p->blocks * p->parts / CONV_TASKS));
     measure_scratch(p, 1);
-    fnn_parallel(p->blocks * p->parts, cost, run_task, p);
+    fnn_parallel(ceil_div(p->blocks, p->run) * p->parts, cost, run_task, p);
     return p->failed ? FNN_NO_MEMORY : FNN_OK;
 }
 
@@ -76,8 +94,9 @@ static void input_task(void *ctx, int64_t task) {
 static void product_task(void *ctx, int64_t position) {
     const stage_run *r = ctx;
     block_state s = r->all;
+    fetches none = {0};
     for (int64_t i = 0; i < r->p->panels; i++, s.products += WINOGRAD_POSITIONS * r->p->block * NR)
-        multiply(r->p, &s, i, position);
+        multiply(r->p, &s, i, position, &none);
 }
 
 static void output_task(void *ctx, int64_t task) {

@@ -86,14 +86,14 @@ static void transform(const plan *p, const part_state *s, int64_t first, int64_t
         transform_as(0, p, s, first, count);
 }
 
-enum { FETCHED_ROWS = WINOGRAD_REACH + WINOGRAD_TILE }; /* of a tile, in x and dy */
-
-/* Asks for rows from..to of the tiles from `first` on, which the next block reads. */
-FNN_INLINE void fetch(const plan *p, const part_state *s, int64_t first, int64_t from, int64_t to) {
+/* Asks for some of the rows of x and dy that the next block reads. */
+FNN_INLINE void fetch(const plan *p, const part_state *s, winograd_coming *coming) {
     const fnn_winograd_bwd_weight_args *a = p->a;
-    for (; from < to; from++) {
-        winograd_tile t = winograd_tile_at(p->grid, first + from / FETCHED_ROWS);
-        int64_t r = from % FETCHED_ROWS, overlap = WINOGRAD_REACH - WINOGRAD_TILE;
+    const int64_t overlap = WINOGRAD_REACH - WINOGRAD_TILE; /* belongs to the tile before */
+    winograd_tile t;
+    int64_t r;
+    for (int64_t i = 0; i < coming->at_once; i++) {
+        if (!winograd_next_row(coming, p->grid, &t, &r)) return;
         if (r < WINOGRAD_REACH)
             winograd_fetch_row((const T *)a->x + s->first_c, t.sample, a->ih, a->iw, a->c,
                                t.y - a->pad_h + r, t.x - a->pad_w + overlap, s->channels);
@@ -103,12 +103,13 @@ FNN_INLINE void fetch(const plan *p, const part_state *s, int64_t first, int64_t
     }
 }
 
-/* The products of a block of tiles; the `coming` ones that begin at `next` are fetched beside them. */
+/* The products of a block of tiles; the next ones, `tiles` from `next` on, are fetched beside them.
+ */
 static void multiply(const plan *p, const part_state *s, int64_t count, int add, int64_t next,
-                     int64_t coming) {
-    int64_t height = conv_tile_height(s->channels), fetched = 0;
+                     int64_t tiles) {
+    int64_t height = conv_tile_height(s->channels);
     int64_t calls = s->panels * WINOGRAD_POSITIONS * ceil_div(s->channels, height);
-    int64_t rows_a_call = ceil_div(coming * FETCHED_ROWS, calls);
+    winograd_coming coming = winograd_expect(next, tiles, WINOGRAD_REACH + WINOGRAD_TILE, calls);
     conv_segment whole = {0, 0};
     for (int64_t j = 0; j < s->panels; j++) {
         int64_t vectors = conv_panel_vectors(p->a->k, s->first_panel + j);
@@ -125,9 +126,7 @@ static void multiply(const plan *p, const part_state *s, int64_t count, int add,
             t.residual = add ? t.y : NULL;
             for (int64_t i = 0; i < s->channels; i += height) {
                 int64_t rows = least(height, s->channels - i), dense = rows % 2 == 0;
-                int64_t to = least(fetched + rows_a_call, coming * FETCHED_ROWS);
-                fetch(p, s, next, fetched, to);
-                fetched = to;
+                fetch(p, s, &coming);
                 FNN_SYM(conv_weight_tiles)
                 [vectors - 1][(rows + 1) / 2 - 1][dense](&t, s->xoff + i, s->yoff + i, rows);
             }
