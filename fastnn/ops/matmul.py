@@ -19,6 +19,8 @@ from fastnn.ops.shape import Permute, reshape, transpose
 if TYPE_CHECKING:
     from fastnn.plan.builder import Builder
 
+FEW_ROWS = 8  # for which the kernel takes a transposed matrix as it lies; for more it packs it
+
 
 @register
 class MatMul(Op):
@@ -83,6 +85,8 @@ class MatMul(Op):
             m, batch, a_strides = y.size // n if n else 0, (), rows or (k, 1)
         else:
             a_strides = a_ref.strides[-2:]
+        if right.ndim == 2 and m > FEW_ROWS and b_ref.strides[-1] != 1 and b.keeps(b_ref):
+            b_ref = b.dense(right)
         out = b.new(y)
         extra = [None if v is None else b.dense(v) for v in (residual, saved)]
         a_ref, a_batch = _batch_stride(b, a_ref, left, batch)

@@ -23,6 +23,7 @@ class Outer(Readers):
         self.program = _core.Program(bits, arena)
         self.array_labels: list[str] = []  # what run() must bind, in order
         self.hyper_size = HYPER_SIZE  # of what run() binds; more where groups have rates
+        self.trains = False  # whether parameters change from run to run
         self._memories: dict[_core.Memory, int] = {}
         self._hyper: Buffer | None = None
 
@@ -42,6 +43,10 @@ class Outer(Readers):
         buffer = self.memory(storage.memory, storage.nbytes, storage.offset, "storage")
         strides = dense_strides(storage.shape, storage.order)
         return Ref(buffer, storage.shape, strides, storage.dtype)
+
+    def keeps(self, ref: Ref) -> bool:
+        """Whether it holds the same at each run, so that what is made of it is made once: prologue.py."""
+        return not self.trains and ref.buffer.space in self._memories.values()
 
     def constant(self, array: Array) -> Ref:
         """Numbers that the plan brings along."""

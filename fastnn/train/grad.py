@@ -145,6 +145,7 @@ class _Grad:
         parts = Differentiated(model, loss, inputs)
         self.traced = parts.traced
         self.plan = Plan(model_dtype(model).itemsize * 8, plans_of(model).arena)
+        self.plan.builder.trains = True
         for leaf in inputs.values():
             self.plan.input(leaf)
         self.plan.output(parts.loss)

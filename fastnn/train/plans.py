@@ -76,6 +76,7 @@ class BatchPlan:
         self._bind(inputs, rows, shuffled)
         if trained is not None:
             slab, optimizer = trained
+            self.plan.builder.trains = True
             self.plan.builder.hyper_size = optimizer.hyper_size
             hyper = self.plan.builder.hyper()
             self.strides[space(hyper.buffer)] = hyper.buffer.nbytes
