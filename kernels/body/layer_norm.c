@@ -15,6 +15,7 @@
 enum { BLOCK = 1024, BLOCK_ROWS = 256, TASK_ELEMENTS = 8192, MOST_TASKS = 64 };
 enum { GROUP_ROWS = 4, GROUP_ELEMENTS = 2048 }; /* rows at once, up to this length: half of L1 */
 enum { MOST_PARTS = 4 };                        /* of a row's sum */
+enum { CACHED = 1 << 20 };                      /* bytes of x that caches keep */
 
 typedef struct {
     int64_t rows, tasks;
@@ -142,6 +143,18 @@ typedef struct {
     V m, r, g_sum, gx_sum;
 } row_state;
 
+/* Asks for a part of the rows after these, as large as that of all rows from j on: in the order of
+ * memory, which the prefetchers follow as they do not follow some rows at once. */
+FNN_INLINE void fetch_next(const T *x, int64_t c, int rows, int64_t j) {
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++) __builtin_prefetch(x + rows * c + rows * j + i * VL, 0, 2);
+}
+
+/* One row at a time is a stream by itself. */
+FNN_INLINE int fetches_next(int64_t n, int64_t c, int rows) {
+    return rows > 1 && n * c * (int64_t)sizeof(T) > CACHED;
+}
+
 /* Elements j..j+lanes of some rows: adds to their sums and, where wanted, to those over rows. */
 FNN_INLINE void add_terms(const backward_job *job, const slot *s, const T *x, const T *dy,
                           int64_t j, int64_t lanes, int rows, row_state *state) {
@@ -178,6 +191,7 @@ FNN_INLINE void backward_rows(const backward_job *shared, const slot *s, int64_t
     const T *x = (const T *)a->x + row * c, *dy = (const T *)a->dy + row * c;
     row_state state[GROUP_ROWS];
     double g_sum[GROUP_ROWS] = {0}, gx_sum[GROUP_ROWS] = {0};
+    const int fetches = fetches_next(a->n, c, rows);
     for (int i = 0; i < rows; i++) {
         state[i].m = v_set1(a->rms ? 0 : ((const T *)a->mean)[row + i]);
         state[i].r = v_set1(((const T *)a->rstd)[row + i]);
@@ -185,7 +199,10 @@ FNN_INLINE void backward_rows(const backward_job *shared, const slot *s, int64_t
     for (int64_t from = 0; from < c; from += BLOCK) {
         int64_t to = least(from + BLOCK, c), j = from;
         for (int i = 0; i < rows; i++) state[i].g_sum = state[i].gx_sum = (V){0};
-        for (; j + VL <= to; j += VL) add_terms(job, s, x, dy, j, VL, rows, state);
+        for (; j + VL <= to; j += VL) {
+            if (fetches) fetch_next(x, c, rows, j), fetch_next(dy, c, rows, j);
+            add_terms(job, s, x, dy, j, VL, rows, state);
+        }
         if (j < to) add_terms(job, s, x, dy, j, to - j, rows, state);
         for (int i = 0; i < rows; i++)
             g_sum[i] += v_sum(state[i].g_sum), gx_sum[i] += v_sum(state[i].gx_sum);
