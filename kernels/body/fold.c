@@ -30,7 +30,8 @@ static span inside(int64_t at, int64_t stride, int64_t size, int64_t outputs) {
     return (span){least(from, to), to};
 }
 
-/* Rows are short: a call of memset or memcpy for each would cost as much as its work. */
+/* Rows are short: a call of memset or memcpy for each would cost as much as its work; and for a
+ * plane, memcpy takes a string instruction that is slow on AMD where addresses are not aligned. */
 FNN_INLINE void zero(T *cols, int64_t from, int64_t to) {
     for (int64_t j = from; j < to; j += VL) v_store_upto(cols + j, (V){0}, to - j);
 }
@@ -61,9 +62,7 @@ static void gather_tap(const fnn_im2col_args *g, const T *image, T *cols, span r
     const int same = ow == g->iw && g->stride_h == 1 && g->stride_w == 1;
     if (rows.from == rows.to || columns.from == columns.to) rows.from = rows.to = g->oh;
     memset(cols, 0, (size_t)(rows.from * ow) * sizeof(T));
-    if (same && rows.from < rows.to)
-        memcpy(cols + first, image + first,
-               (size_t)((rows.to - 1) * ow + columns.to - first) * sizeof(T));
+    if (same && rows.from < rows.to) copy(cols, image, first, (rows.to - 1) * ow + columns.to);
     for (int64_t i = rows.from; i < rows.to; i++) {
         T *row = cols + i * ow;
         if (!same) gather_row(image + i * g->stride_h * g->iw, g->stride_w, row, columns);
