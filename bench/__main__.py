@@ -1,8 +1,8 @@
 """Time fastnn beside NumPy, Numba and the frameworks that are installed, and by itself.
 
-kernels, convolutions, products, train, infer: side by side, in turns, after the results were found equal. bandwidth: what
-memory-bound kernels move, as a share of what a copy moves. scaling: one thread against several. report:
-docs/performance.md, on standard output, of the results in --out.
+kernels, convolutions, products, train, infer: side by side, in turns, after the results were found
+equal. bandwidth: what memory-bound kernels move, as a share of what a copy moves. scaling: one thread
+against several. report: docs/performance.md, on standard output, of the results in --out.
 """
 
 from __future__ import annotations

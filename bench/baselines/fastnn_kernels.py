@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core, ops
-from fastnn.ops.conv_algorithm import WINOGRAD, choose
+from fastnn.ops.conv_algorithm import POINTWISE, WINOGRAD, choose
 
 from . import Arrays, Maker, kept, nchw, nhwc, operands
 
@@ -45,6 +45,10 @@ def _packed(direction: int, given: str, made: str) -> Maker:
         w = np.ascontiguousarray(a["w"].transpose(2, 3, 1, 0))
         source = nhwc(a[given])
         target = np.empty_like(nhwc(a["x" if direction else "dy"]))
+        if choose(sizes) is POINTWISE:
+            weights = w[0, 0].T if direction else w[0, 0]
+            rows, out = (v.reshape(-1, v.shape[3]) for v in (source, target))
+            return lambda: ops.matmul(rows, weights, out=out), lambda: {made: nchw(target)}
         arrays = {given: source, made: target}
         kernel, packing = ("conv_fwd", "conv_bwd_data")[direction], "conv_pack"
         if choose(sizes) is WINOGRAD:
@@ -65,11 +69,17 @@ def _packed(direction: int, given: str, made: str) -> Maker:
 def conv_bwd_weight(a: Arrays, spec: dict[str, Any]) -> Any:
     """_core.call: the algorithm that fastnn chooses"""
     sizes, _ = _conv_sizes(a, spec)
+    x, dy = nhwc(a["x"]), nhwc(a["dy"])
+    dw = np.empty(np.array(a["w"].shape)[[2, 3, 1, 0]], np.float32)
+    if choose(sizes) is POINTWISE:
+        rows, out = (v.reshape(-1, v.shape[3]) for v in (x, dy))
+        product = dw[0, 0]
+        return lambda: ops.matmul(rows.T, out, out=product), lambda: {
+            "dw": dw.transpose(3, 2, 0, 1)
+        }
     kernel = "conv_bwd_weight"
     if choose(sizes) is WINOGRAD:
         kernel, sizes = "winograd_bwd_weight", WINOGRAD.own(sizes, 0)
-    x, dy = nhwc(a["x"]), nhwc(a["dy"])
-    dw = np.empty(np.array(a["w"].shape)[[2, 3, 1, 0]], np.float32)
     work = _buffer(kernel, **sizes)
 
     def run() -> None:

@@ -9,7 +9,15 @@ import numpy as np
 
 from fastnn.graph import Array, Node, Shape, Value, apply
 from fastnn.layout import CHANNELS_LAST
-from fastnn.ops.conv_algorithm import LANES, WEIGHT_ORDER, WINOGRAD, Direct, Winograd, choose
+from fastnn.ops.conv_algorithm import (
+    LANES,
+    WEIGHT_ORDER,
+    WINOGRAD,
+    Direct,
+    Pointwise,
+    Winograd,
+    choose,
+)
 from fastnn.ops.epilogue import act_code, finish
 from fastnn.ops.op import Example, Input, Op, Spec, check_float, check_ndim, int_tuple, register
 from fastnn.ops.pad import named_padding
@@ -137,7 +145,7 @@ class Conv2d(Conv):
         in_turn = b.in_lanes(x) or any(reader.op.shrinks for reader in b.readers(y))
         return residual is None and in_turn and LANES.can(b, self.fields(x.shape, w.shape, y.shape))
 
-    def _algorithm(self, node: Node, b: Builder) -> Direct | Winograd:
+    def _algorithm(self, node: Node, b: Builder) -> Direct | Pointwise | Winograd:
         x, w = node.inputs[:2]
         assert x is not None and w is not None
         # Packed weights are kept where they are neither trained nor given to each run.
@@ -175,6 +183,7 @@ class Conv2d(Conv):
         yield Example(
             cls(padding=(1, 1), act="relu"), (2, 3, 5, 5), (4, 3, 3, 3), (4,), (2, 4, 5, 5)
         )
+        yield Example(cls(act="relu"), (2, 3, 5, 5), (4, 3, 1, 1), (4,), (2, 4, 5, 5))
 
 
 @register
@@ -251,6 +260,8 @@ class Conv2dGradData(Conv):
             yield Example(cls(**op.geometry, size=x[2:]), (x[0], w[0], oh, ow), w)
         fused = cls(padding=(1, 1), size=(5, 5), act="relu")
         yield Example(fused, (2, 4, 5, 5), (4, 3, 3, 3), (2, 3, 5, 5), (2, 3, 5, 5))
+        one = cls(size=(5, 5), act="relu")
+        yield Example(one, (2, 4, 5, 5), (4, 3, 1, 1), (2, 3, 5, 5), (2, 3, 5, 5))
 
 
 @register
@@ -346,6 +357,9 @@ def _cases(cls: type[Conv2d]) -> Iterable[tuple[Conv2d, Shape, Shape]]:
     yield cls(dilation=(2, 3), padding=(2, 3)), (2, 3, 7, 8), (5, 3, 3, 3)
     yield cls(stride=(2, 1), dilation=(1, 2)), (1, 2, 7, 9), (4, 2, 2, 3)
     yield cls(stride=(3, 3)), (2, 4, 7, 7), (6, 4, 1, 1)
+    for n in (1, 17):
+        yield cls(), (2, n, 4, 5), (3, n, 1, 1)
+        yield cls(), (2, 3, 4, 5), (n, 3, 1, 1)
     yield cls(groups=2, padding=(1, 1)), (2, 6, 5, 5), (4, 3, 3, 3)
     yield cls(groups=17, padding=(1, 1)), (2, 17, 5, 5), (17, 1, 3, 3)
     yield cls(groups=3, stride=(2, 2), padding=(1, 1)), (2, 3, 6, 6), (6, 1, 3, 3)

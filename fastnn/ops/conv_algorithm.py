@@ -1,4 +1,5 @@
-"""How a convolution is computed: directly, or with fewer multiplications by Winograd's F(4x4, 3x3).
+"""How a convolution is computed: directly, as a matrix product where it is one, or with fewer
+multiplications by Winograd's F(4x4, 3x3).
 
 An algorithm emits the kernel calls of the three passes from what they all take: `sizes`, the direct
 kernels' integers, and the Refs. Which one serves a convolution depends on its sizes alone, and on
@@ -13,6 +14,7 @@ import numpy as np
 
 from fastnn.graph import Value, changed
 from fastnn.layout import Ref
+from fastnn.ops.gemm import gemm
 
 if TYPE_CHECKING:
     from fastnn.plan.builder import Builder
@@ -56,6 +58,48 @@ class Direct:
         """The weights, packed for a direction (0 forward, 1 backward-data)."""
         fields = {name: sizes[name] for name in self.pack_fields}
         return pack(b, "conv_pack", w, direction=direction, **fields)
+
+
+class Pointwise:
+    """1x1 kernels with unit stride: products of matrices, whose rows are pixels."""
+
+    def can(self, sizes: Sizes) -> bool:
+        """Whether pixels are taken one by one, all of them."""
+        ones = ("kh", "kw", "stride_h", "stride_w", "groups")
+        return all(sizes[name] == 1 for name in ones) and sizes["pad_h"] == sizes["pad_w"] == 0
+
+    def forward(
+        self, b: Builder, sizes: Sizes, w: Value, x: Ref, y: Ref, moments: bool, **refs: Any
+    ) -> Ref | None:
+        """As Direct.forward, which finds moments on the way and is taken for them."""
+        if moments:
+            return DIRECT.forward(b, sizes, w, x=x, y=y, moments=moments, **refs)
+        del refs["flops"]
+        c, k = sizes["c"], sizes["k"]
+        kernel = b.dense(w, WEIGHT_ORDER)
+        gemm(b, (x, (c, 1)), (kernel, (k, 1)), (y, k), (self.pixels(sizes), k, c), **refs)
+        return None
+
+    def backward_data(
+        self, b: Builder, sizes: Sizes, w: Value, dy: Ref, dx: Ref, flops: int, **refs: Any
+    ) -> None:
+        """As Direct.backward_data."""
+        c, k = sizes["c"], sizes["k"]
+        kernel = b.dense(w, WEIGHT_ORDER)
+        gemm(b, (dy, (k, 1)), (kernel, (1, k)), (dx, c), (self.pixels(sizes), c, k), **refs)
+
+    def backward_weight(self, b: Builder, sizes: Sizes, **refs: Any) -> None:
+        """As Direct.backward_weight, which finds dbias on the way and is taken for it."""
+        if refs["dbias"] is not None:
+            DIRECT.backward_weight(b, sizes, **refs)
+            return
+        c, k = sizes["c"], sizes["k"]
+        x, dy, dw = (refs[name] for name in ("x", "dy", "dw"))
+        gemm(b, (x, (1, c)), (dy, (k, 1)), (dw, k), (c, k, self.pixels(sizes)))
+
+    def pixels(self, sizes: Sizes) -> int:
+        """Of all images."""
+        return sizes["n"] * sizes["oh"] * sizes["ow"]
 
 
 class Winograd:
@@ -207,7 +251,7 @@ def pack(b: Builder, kernel: str, w: Value, **fields: int) -> Ref:
     return out
 
 
-DIRECT, WINOGRAD, LANES = Direct(), Winograd(), Lanes()
+DIRECT, POINTWISE, WINOGRAD, LANES = Direct(), Pointwise(), Winograd(), Lanes()
 SETTINGS = ("auto", "direct", "winograd")
 _setting = "auto"
 
@@ -233,8 +277,10 @@ def conv_algorithm() -> str:
     return _setting
 
 
-def choose(sizes: Sizes, kept: bool = False) -> Direct | Winograd:
+def choose(sizes: Sizes, kept: bool = False) -> Direct | Pointwise | Winograd:
     """The algorithm for a convolution of these sizes; kept: packed weights serve many runs."""
+    if POINTWISE.can(sizes):
+        return POINTWISE
     if _setting == "direct" or not WINOGRAD.can(sizes):
         return DIRECT
     return WINOGRAD if _setting == "winograd" or WINOGRAD.pays(sizes, kept) else DIRECT

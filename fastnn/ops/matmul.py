@@ -12,6 +12,7 @@ from fastnn.graph import Array, Node, Value, apply
 from fastnn.layout import Ref, view_strides
 from fastnn.ops import elementwise as ew
 from fastnn.ops.epilogue import act_code, finish
+from fastnn.ops.gemm import gemm
 from fastnn.ops.op import Example, Op, Spec, broadcast, check_float, register
 from fastnn.ops.reduce import sum as sum_
 from fastnn.ops.shape import Permute, reshape, transpose
@@ -93,34 +94,17 @@ class MatMul(Op):
         b_ref, b_batch = _batch_stride(b, b_ref, right, batch)
         if a_ref is not b.ref(left) and batch:
             a_strides = a_ref.strides[-2:]
-        count = int(np.prod(batch, dtype=np.int64))
-        b.step(
-            "gemm",
-            flops=self.flops(node),
-            a=a_ref,
-            b=b_ref,
+        gemm(
+            b,
+            (a_ref, (a_strides[0], a_strides[1])),
+            (b_ref, (b_ref.strides[-2], b_ref.strides[-1])),
+            (out, n),
+            (m, n, k),
+            act=act_code(self.act, saved is not None),
+            batch=(int(np.prod(batch, dtype=np.int64)), a_batch, b_batch),
             bias=None if bias is None else b.dense(bias),
             residual=extra[0],
             saved=extra[1],
-            c=out,
-            batch=count,
-            m=m,
-            n=n,
-            k=k,
-            a_rs=a_strides[0],
-            a_cs=a_strides[1],
-            b_rs=b_ref.strides[-2],
-            b_cs=b_ref.strides[-1],
-            c_rs=n,
-            residual_rs=n,
-            saved_rs=n,
-            a_bs=a_batch,
-            b_bs=b_batch,
-            c_bs=m * n,
-            residual_bs=m * n,
-            saved_bs=m * n,
-            beta=0.0,
-            act=act_code(self.act, saved is not None),
         )
 
     def flops(self, node: Node) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 from fastnn.graph import Array, Node, Value, apply
 from fastnn.layout import Ref
 from fastnn.ops import rnn_grad
+from fastnn.ops.gemm import gemm
 from fastnn.ops.op import Example, Op, Spec, check_float, check_ndim, register
 from fastnn.ops.rnn_cell import (
     GATES,
@@ -21,7 +22,6 @@ from fastnn.ops.rnn_cell import (
     PACKED_BYTES,
     SLOTS,
     forward,
-    gemm,
     packed_bytes,
     pairs,
     window,

@@ -1,17 +1,14 @@
-"""What the forward and backward ops of recurrent layers share: sizes, products, and NumPy's version."""
+"""What the forward and backward ops of recurrent layers share: sizes, places, and NumPy's version."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fastnn.graph import Array, Value
 from fastnn.layout import Ref
-
-if TYPE_CHECKING:
-    from fastnn.plan.builder import Builder
 
 MODES = ("RNN_TANH", "RNN_RELU", "LSTM", "GRU")  # as in enum fnn_rnn
 GATES = {"RNN_TANH": 1, "RNN_RELU": 1, "LSTM": 4, "GRU": 3}
@@ -41,38 +38,6 @@ def window(ref: Ref, start: int) -> Ref:
     """What lies at `ref` from element `start` on."""
     return Ref(
         ref.buffer, ref.shape, ref.strides, ref.dtype, ref.offset + start * ref.dtype.itemsize
-    )
-
-
-def gemm(
-    b: Builder,
-    left: tuple[Ref, tuple[int, int]],
-    right: tuple[Ref, tuple[int, int]],
-    out: tuple[Ref, int],
-    sizes: tuple[int, int, int],
-    add: bool = False,
-) -> None:
-    """Emit out (+)= left @ right: operands with their strides, out with its rows', sizes (m, n, k)."""
-    (a, (a_rs, a_cs)), (w, (b_rs, b_cs)), (c, c_rs), (m, n, k) = left, right, out, sizes
-    unused = dict.fromkeys(("residual_rs", "saved_rs", "act"), 0)
-    unused |= dict.fromkeys((f"{x}_bs" for x in ("a", "b", "c", "residual", "saved")), 0)
-    strides = {"a_rs": a_rs, "a_cs": a_cs, "b_rs": b_rs, "b_cs": b_cs, "c_rs": c_rs}
-    b.step(
-        "gemm",
-        flops=2 * m * n * k,
-        a=a,
-        b=w,
-        bias=None,
-        residual=None,
-        saved=None,
-        c=c,
-        batch=1,
-        m=m,
-        n=n,
-        k=k,
-        beta=float(add),
-        **strides,
-        **unused,
     )
 
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from fastnn.graph import Array, Node, Shape, Value
 from fastnn.layout import Ref
+from fastnn.ops.gemm import gemm
 from fastnn.ops.op import Example, Op, Spec, register
 from fastnn.ops.rnn_cell import (
     GATES,
     MODES,
     PACKED_BYTES,
     SLOTS,
-    gemm,
     packed_bytes,
     pairs,
     schedule,

@@ -45,7 +45,7 @@ class Outer(Readers):
         return Ref(buffer, storage.shape, strides, storage.dtype)
 
     def keeps(self, ref: Ref) -> bool:
-        """Whether it holds the same at each run, so that what is made of it is made once: prologue.py."""
+        """Whether it is the same at each run, so that what is made of it is made once: prologue.py."""
         return not self.trains and ref.buffer.space in self._memories.values()
 
     def constant(self, array: Array) -> Ref:

@@ -29,7 +29,10 @@ SHARES = [
 @pytest.fixture
 def folder(tmp_path):
     for theme, rows in (
-        ("train", [{"name": f"net b{n}", "sides": sides} for n, sides in ((1, SIDES), (8, SLOWER))]),
+        (
+            "train",
+            [{"name": f"net b{n}", "sides": sides} for n, sides in ((1, SIDES), (8, SLOWER))],
+        ),
         ("bandwidth", SHARES),
     ):
         content = {
