@@ -26,6 +26,7 @@ enum {
     BLOCK_COLS = 512, /* whose KC rows of b fit the L2 cache, beside their part of c */
     FAR = 2048 / sizeof(T),
     PAIR = 128 / sizeof(T), /* two cache lines */
+    FEW_TILES = 6,
     PACK_DEPTH = 4 * VL,
     GROUP = 28 * MR, /* rows of a that are packed at a time where they lie side by side */
 };
@@ -53,9 +54,10 @@ FNN_INLINE int is_far(int64_t stride) { return stride > FAR || stride < -FAR; }
 static int packs_a(matrix a, int64_t n) {
     return a.cs == 1 ? is_far(2 * a.rs) && n > 8 * NR : is_far(4 * a.cs) && n > 2 * NR;
 }
-/* Prefetchers bring pairs of lines: a panel that needs less of them is the sooner worth packing. */
-static int packs_b(matrix b, int64_t m) {
-    return b.cs != 1 || (is_far(b.rs * PAIR / NR) && m > MR);
+/* Prefetchers bring pairs of lines: a panel that needs less of them is the sooner worth packing.
+ * near: the L2 cache keeps b, of which a few tiles may read the far rows without loss. */
+static int packs_b(matrix b, int64_t m, int near) {
+    return b.cs != 1 || (is_far(b.rs * PAIR / NR) && m > (near ? FEW_TILES : 1) * MR);
 }
 
 /* Few tiles use a panel while it is in the L1 cache; memory is read in long runs along k. */
@@ -71,8 +73,8 @@ typedef struct {
 } panels;
 
 /* Columns of n that need no packing: a ragged panel does, as tiles read whole vectors. */
-static int64_t columns_in_place(matrix b, int64_t m, int64_t n) {
-    if (packs_b(b, m)) return 0;
+static int64_t columns_in_place(int64_t n, int packs) {
+    if (packs) return 0;
     return n % VL == 0 ? n : n / NR * NR;
 }
 
@@ -148,10 +150,12 @@ static int few_columns_block(matrix a, matrix b, int64_t m, int64_t n, int64_t k
     return 1;
 }
 
-static int tiles_block(matrix a, matrix b, int64_t m, int64_t n, int64_t k, const output *o) {
+static int tiles_block(matrix a, matrix b, int64_t m, int64_t n, int64_t k, int near,
+                       const output *o) {
+    const int packs = packs_b(b, m, near);
     int64_t kc = k > KC ? part(k, KC, 1) : k, wide = least(n, block_cols(b, m));
     int64_t a_size = packs_a(a, n) ? round_up(kc * rows_packed(a, m), VL) : 0;
-    int64_t b_size = kc * (packs_b(b, m) ? round_up(wide, VL) : n % VL ? NR : 0);
+    int64_t b_size = kc * (packs ? round_up(wide, VL) : n % VL ? NR : 0);
     T *packed = NULL;
     if (a_size + b_size > 0) {
         packed = fnn_scratch((size_t)(a_size + b_size) * sizeof(T));
@@ -159,7 +163,7 @@ static int tiles_block(matrix a, matrix b, int64_t m, int64_t n, int64_t k, cons
     }
     for (int64_t col = 0; col < n; col += wide) {
         panels part_b = {.n = least(wide, n - col), .packed = packed + a_size};
-        part_b.in_place = columns_in_place(b, m, part_b.n);
+        part_b.in_place = columns_in_place(part_b.n, packs);
         int64_t p = 0;
         do {
             part_b.at = (matrix){b.at + p * b.rs + col * b.cs, b.rs, b.cs};
@@ -174,8 +178,9 @@ static int tiles_block(matrix a, matrix b, int64_t m, int64_t n, int64_t k, cons
     return 1;
 }
 
-/* c[m, n] by one thread; false where memory is out. */
-static int block(matrix a, matrix b, int64_t m, int64_t n, int64_t k, const output *o) {
+/* c[m, n] by one thread; near: the matrix that b is of stays in the L2 cache. False where memory is
+ * out. */
+static int block(matrix a, matrix b, int64_t m, int64_t n, int64_t k, int near, const output *o) {
     if (is_few_rows(a, b, m, k))
         few_rows(a, b, m, n, k, o);
     else if (is_few_columns(a, b, m, n, k))
@@ -185,7 +190,7 @@ static int block(matrix a, matrix b, int64_t m, int64_t n, int64_t k, const outp
     else if (has_column_runs(a, m, n, k))
         column_runs(a, b, m, n, k, o);
     else
-        return tiles_block(a, b, m, n, k, o);
+        return tiles_block(a, b, m, n, k, near, o);
     return 1;
 }
 

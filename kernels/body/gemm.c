@@ -45,6 +45,9 @@ FNN_INLINE matrix batch_b(const fnn_gemm_args *g, int64_t i) {
     return (matrix){(const T *)g->b + i * g->b_bs, g->b_rs, g->b_cs};
 }
 
+/* Whether the L2 cache keeps an operand of so many elements. */
+FNN_INLINE int is_near(int64_t size) { return size * (int64_t)sizeof(T) <= CACHED; }
+
 typedef struct {
     const fnn_gemm_args *g;
     int64_t rows, cols, depth;             /* of a block */
@@ -74,7 +77,7 @@ static void block_task(void *ctx, int64_t task) {
     if (out.residual) out.residual += row * out.residual_rs + col;
     if (out.saved) out.saved += row * out.saved_rs + col;
     if (!block(a, b, least(t->rows, g->m - row), least(t->cols, g->n - col),
-               least(t->depth, g->k - p), &out))
+               least(t->depth, g->k - p), is_near(g->k * g->n), &out))
         atomic_store(&t->failed, 1);
 }
 
@@ -98,9 +101,7 @@ static void add_parts(const cut *t) {
 
 /* Whether more blocks that share an operand would cost: each packs it, or fetches it from beyond
  * the L2 cache, once more. */
-FNN_INLINE int is_costly(int packs, int64_t size) {
-    return packs || size * (int64_t)sizeof(T) > CACHED;
-}
+FNN_INLINE int is_costly(int packs, int64_t size) { return packs || !is_near(size); }
 
 /* Multiply-adds, or what the reading of the larger operand takes as long as. */
 FNN_INLINE double work_size(const fnn_gemm_args *g) {
@@ -115,7 +116,7 @@ FNN_INLINE int sums_are_long(const fnn_gemm_args *g) {
 
 /* Cuts c, the longer side of a block first, into enough blocks for balance. */
 static void cut_rows_and_columns(const fnn_gemm_args *g, cut *t) {
-    int costly_b = is_costly(packs_b(batch_b(g, 0), g->m), g->k * g->n);
+    int costly_b = is_costly(packs_b(batch_b(g, 0), g->m, is_near(g->k * g->n)), g->k * g->n);
     int costly_a = is_costly(packs_a(batch_a(g, 0), g->n), g->m * g->k);
     double size = work_size(g);
     int64_t rows = ceil_div(g->m, BLOCK_ROWS), cols = ceil_div(g->n, BLOCK_COLS);
@@ -184,7 +185,7 @@ static int product(const fnn_gemm_args *g) {
     if (g->m <= 0 || g->n <= 0) return FNN_OK;
     if (g->batch > 1 || !is_small(g)) return blocks(g);
     output out = batch_output(g, 0);
-    return block(batch_a(g, 0), batch_b(g, 0), g->m, g->n, g->k, &out) ? FNN_OK : FNN_NO_MEMORY;
+    return block(batch_a(g, 0), batch_b(g, 0), g->m, g->n, g->k, 1, &out) ? FNN_OK : FNN_NO_MEMORY;
 }
 
 static int64_t product_size(const fnn_gemm_args *g) {
