@@ -157,37 +157,48 @@ FNN_INLINE void winograd_window(const int size, const T **pixels, const T *image
 
 /* --- fetching ahead --------------------------------------------------------------------------- */
 
-/* Rows of four pixels of some tiles, numbered tile by tile: memory brings them beside the
- * arithmetic, some at each of a number of calls. */
+/* Pixels of some tiles, four to a row, which memory brings beside the arithmetic: some at each of a
+ * number of calls, evenly, as a core has room for few misses of its own. */
 typedef struct {
-    int64_t first, per_tile; /* tile, rows of a tile */
-    int64_t asked, rows, at_once;
+    int64_t first, rows_per_tile; /* tile */
+    int64_t asked, pixels, at_once;
+    const T *row[3]; /* of the images that have this row: where its four pixels begin */
+    int64_t c, channels;
 } winograd_coming;
 
-FNN_INLINE winograd_coming winograd_expect(int64_t first, int64_t tiles, int64_t per_tile,
+FNN_INLINE winograd_coming winograd_expect(int64_t first, int64_t tiles, int64_t rows_per_tile,
                                            int64_t calls) {
-    int64_t rows = most(0, tiles) * per_tile;
-    return (winograd_coming){first, per_tile, 0, rows, ceil_div(rows, calls)};
+    int64_t pixels = most(0, tiles) * rows_per_tile * WINOGRAD_TILE;
+    return (winograd_coming){.first = first,
+                             .rows_per_tile = rows_per_tile,
+                             .pixels = pixels,
+                             .at_once = ceil_div(pixels, calls)};
 }
 
-/* The row to ask for now, if there is one: its tile and number. */
-FNN_INLINE int winograd_next_row(winograd_coming *w, winograd_grid grid, winograd_tile *tile,
-                                 int64_t *row) {
-    if (w->asked >= w->rows) return 0;
-    *tile = winograd_tile_at(grid, w->first + w->asked / w->per_tile);
-    *row = w->asked++ % w->per_tile;
+/* Where a row of an image begins at column x; null outside. */
+FNN_INLINE const T *winograd_row(const T *image, int64_t sample, int64_t h, int64_t w, int64_t c,
+                                 int64_t y, int64_t x) {
+    return image && y >= 0 && y < h ? image + ((sample * h + y) * w + x) * c : NULL;
+}
+
+/* Asks for a pixel to be in the L2 cache soon; beside the image it does no harm. (Inlined: GCC
+ * takes a function that only fetches for one without effect, and its calls away.) */
+FNN_INLINE void winograd_fetch_pixel(winograd_coming *w) {
+    int64_t pixel = w->asked++ % WINOGRAD_TILE;
+    for (int i = 0; i < 3; i++)
+        if (w->row[i])
+            for (int64_t j = 0; j < w->channels; j += LINE)
+                __builtin_prefetch(w->row[i] + pixel * w->c + j, 0, 2);
+}
+
+/* Whether the next pixel begins a row, which tile's and which one. */
+FNN_INLINE int winograd_begins_row(const winograd_coming *w, winograd_grid grid,
+                                   winograd_tile *tile, int64_t *row) {
+    if (w->asked % WINOGRAD_TILE) return 0;
+    int64_t at = w->asked / WINOGRAD_TILE;
+    *tile = winograd_tile_at(grid, w->first + at / w->rows_per_tile);
+    *row = at % w->rows_per_tile;
     return 1;
-}
-
-/* Asks for four pixels of an image's row from (y, x) on, `channels` of each, to be in the L2 cache
- * soon. What lies outside of the image does no harm. (Inlined: GCC takes a function that only
- * fetches for one without effect, and its calls away.) */
-FNN_INLINE void winograd_fetch_row(const T *images, int64_t sample, int64_t h, int64_t w, int64_t c,
-                                   int64_t y, int64_t x, int64_t channels) {
-    if (y < 0 || y >= h) return;
-    const T *row = images + ((sample * h + y) * w + x) * c;
-    for (int64_t s = 0; s < WINOGRAD_TILE; s++)
-        for (int64_t i = 0; i < channels; i += LINE) __builtin_prefetch(row + s * c + i, 0, 2);
 }
 
 /* Rough nanoseconds of transforms and products for one tile. */

@@ -52,32 +52,35 @@ typedef struct {
     winograd_coming input, output;
 } fetches;
 
-/* Asks for some rows of the input that the next block reads. */
+/* Asks for some pixels of the input that the next block reads. */
 FNN_INLINE void fetch_input(const plan *p, winograd_coming *coming) {
     const fnn_winograd_fwd_args *a = p->a;
     const int64_t overlap = WINOGRAD_REACH - WINOGRAD_TILE; /* belongs to the tile before */
+    int64_t end = least(coming->asked + coming->at_once, coming->pixels), r;
     winograd_tile t;
-    int64_t r;
-    for (int64_t i = 0; i < coming->at_once; i++) {
-        if (!winograd_next_row(coming, p->grid, &t, &r)) return;
-        winograd_fetch_row(a->x, t.sample, a->ih, a->iw, a->c, t.y - a->pad_h + r,
-                           t.x - a->pad_w + overlap, a->c);
+    coming->c = coming->channels = a->c;
+    while (coming->asked < end) {
+        if (winograd_begins_row(coming, p->grid, &t, &r))
+            coming->row[0] = winograd_row(a->x, t.sample, a->ih, a->iw, a->c, t.y - a->pad_h + r,
+                                          t.x - a->pad_w + overlap);
+        winograd_fetch_pixel(coming);
     }
 }
 
-/* Asks for some rows of the output, which is written soon, and of what the epilogue reads. */
+/* Asks for some pixels of the output, which is written soon, and of what the epilogue reads. */
 FNN_INLINE void fetch_output(const plan *p, int64_t panel, winograd_coming *coming) {
     const fnn_winograd_fwd_args *a = p->a;
     const T *images[] = {a->y, a->residual, p->saved};
-    int64_t first = panel * NR, width = least(NR, a->k - first);
+    int64_t end = least(coming->asked + coming->at_once, coming->pixels), r;
     winograd_tile t;
-    int64_t r;
-    for (int64_t i = 0; i < coming->at_once; i++) {
-        if (!winograd_next_row(coming, p->grid, &t, &r)) return;
-        for (int j = 0; j < 3; j++)
-            if (images[j])
-                winograd_fetch_row(images[j] + first, t.sample, a->oh, a->ow, a->k, t.y + r, t.x,
-                                   width);
+    coming->c = a->k;
+    coming->channels = least(NR, a->k - panel * NR);
+    while (coming->asked < end) {
+        if (winograd_begins_row(coming, p->grid, &t, &r))
+            for (int i = 0; i < 3; i++)
+                coming->row[i] = winograd_row(images[i] ? images[i] + panel * NR : NULL, t.sample,
+                                              a->oh, a->ow, a->k, t.y + r, t.x);
+        winograd_fetch_pixel(coming);
     }
 }
 

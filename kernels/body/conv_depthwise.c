@@ -10,13 +10,14 @@
 #define IN_REGISTER(v) __asm__("" : "+w"(v))
 #endif
 
-enum { WIDE = 8 }; /* pixels at a time */
+enum { WIDE = 8 /* pixels at a time */, LINE = 64 / sizeof(T), FAR_BYTES = 4 << 20 };
 
 typedef struct {
     walk k;
     const T *src, *w, *bias, *residual, *saved;
     T *dst;
     int64_t act, task_rows;
+    int64_t share; /* of a pixel in what the next row adds to a source beyond the caches, or 0 */
 } gather;
 
 /* Pixels of a run within one row of the destination. */
@@ -25,9 +26,17 @@ typedef struct {
     const run *cols;
     const tap *rows;
     int64_t row_count;
-    const T *src; /* the sample, as the run's pixels move on */
-    int64_t dst;  /* offset of the first pixel */
+    const T *src;    /* the sample, as the run's pixels move on */
+    int64_t dst;     /* offset of the first pixel */
+    const T *coming; /* what the next row adds, as it is asked for */
 } tile;
+
+/* Asks for the share of so many pixels in what the next row adds: in the order of memory, which the
+ * prefetchers take up as they do not take up some rows at once. */
+FNN_INLINE void fetch(tile *b, int64_t pixels) {
+    for (const T *end = b->coming + pixels * b->g->share; b->coming < end; b->coming += LINE)
+        __builtin_prefetch(b->coming, 0, 2);
+}
 
 static __attribute__((noinline)) void finish_pixels(const gather *g, const V *sums, int width,
                                                     int64_t step, int64_t dst, int64_t n) {
@@ -159,6 +168,7 @@ static void gather_run(tile *b) {
     for (int64_t now; i < count;
          i += now, b->src += now * k->src_step, b->dst += now * k->dst_step) {
         now = count - i >= wide ? wide : count - i >= 4 ? 4 : 1;
+        fetch(b, now);
         (now == 1 ? gather_1 : now == 4 ? run_4 : run_8)(b);
     }
 }
@@ -170,8 +180,11 @@ static void gather_task(void *ctx, int64_t task) {
     for (int64_t row = task * g->task_rows; row < end; row++) {
         int64_t sample = row / k->dst_h, y = row % k->dst_h;
         tile b = {.g = g, .rows = k->rows + y * k->a.kh, .row_count = k->row_count[y]};
+        const T *image = g->src + sample * k->src_h * k->src_w * k->a.c;
+        int64_t last = b.row_count > 0 ? most(b.rows[0].x, b.rows[b.row_count - 1].x) : 0;
+        b.coming = image + last + k->src_w * k->a.c;
         for (b.cols = k->runs; b.cols < k->runs + k->run_count; b.cols++) {
-            b.src = g->src + sample * k->src_h * k->src_w * k->a.c;
+            b.src = image;
             b.dst = row * k->dst_w * k->a.c + b.cols->first;
             gather_run(&b);
         }
@@ -183,6 +196,9 @@ static int run_gather(gather *g) {
     int64_t all = a->n * g->k.dst_h;
     if (all == 0) return FNN_OK;
     if (!list_walk(&g->k, g->k.phases > 1 ? WIDE : g->k.dst_w)) return FNN_NO_MEMORY;
+    int64_t source = a->n * g->k.src_h * g->k.src_w * a->c;
+    if (source * (int64_t)sizeof(T) > FAR_BYTES)
+        g->share = (g->k.backward ? 1 : a->stride_h) * g->k.src_w * a->c / g->k.dst_w;
     /* A tap of a vector at 0.15 ns, the image at 20 GB/s. */
     double row_ns = (double)(g->k.dst_w * a->c) * ((double)(a->kh * a->kw) * 0.15 / VL + 0.4);
     g->task_rows = least(all, 1 + (int64_t)(CONV_TASK_NS / (row_ns + 1.0)));

@@ -86,20 +86,24 @@ static void transform(const plan *p, const part_state *s, int64_t first, int64_t
         transform_as(0, p, s, first, count);
 }
 
-/* Asks for some of the rows of x and dy that the next block reads. */
+/* Asks for some of the pixels of x and dy that the next block reads. */
 FNN_INLINE void fetch(const plan *p, const part_state *s, winograd_coming *coming) {
     const fnn_winograd_bwd_weight_args *a = p->a;
     const int64_t overlap = WINOGRAD_REACH - WINOGRAD_TILE; /* belongs to the tile before */
+    int64_t end = least(coming->asked + coming->at_once, coming->pixels), r;
     winograd_tile t;
-    int64_t r;
-    for (int64_t i = 0; i < coming->at_once; i++) {
-        if (!winograd_next_row(coming, p->grid, &t, &r)) return;
-        if (r < WINOGRAD_REACH)
-            winograd_fetch_row((const T *)a->x + s->first_c, t.sample, a->ih, a->iw, a->c,
-                               t.y - a->pad_h + r, t.x - a->pad_w + overlap, s->channels);
-        else
-            winograd_fetch_row((const T *)a->dy + s->first_panel * NR, t.sample, a->oh, a->ow, a->k,
-                               t.y + r - WINOGRAD_REACH, t.x, s->panels * NR);
+    while (coming->asked < end) {
+        if (winograd_begins_row(coming, p->grid, &t, &r)) {
+            const int of_x = r < WINOGRAD_REACH;
+            coming->c = of_x ? a->c : a->k;
+            coming->channels = of_x ? s->channels : s->panels * NR;
+            coming->row[0] =
+                of_x ? winograd_row((const T *)a->x + s->first_c, t.sample, a->ih, a->iw, a->c,
+                                    t.y - a->pad_h + r, t.x - a->pad_w + overlap)
+                     : winograd_row((const T *)a->dy + s->first_panel * NR, t.sample, a->oh, a->ow,
+                                    a->k, t.y + r - WINOGRAD_REACH, t.x);
+        }
+        winograd_fetch_pixel(coming);
     }
 }
 
