@@ -6,8 +6,9 @@ from typing import Any
 
 from fastnn.graph import apply
 from fastnn.ops import elementwise as ew
-from fastnn.ops.conv import Conv2dGradData, Pair
 from fastnn.ops.conv1d import One
+from fastnn.ops.conv_grad import Conv2dGradData
+from fastnn.ops.conv_shape import Pair
 from fastnn.ops.join import squeeze, unsqueeze
 from fastnn.ops.op import check_ndim, int_tuple
 from fastnn.ops.shape import reshape

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.graph import Array, Node, Value, apply
-from fastnn.ops.conv import Pair
+from fastnn.ops.conv_shape import Pair
 from fastnn.ops.op import Example, Op, Spec, check_float, check_ndim, int_tuple, register
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.ops import elementwise as ew
-from fastnn.ops.conv import Pair, pair
+from fastnn.ops.conv_shape import Pair, pair
 from fastnn.ops.pool import avg_pool2d
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.graph import Array, Node, Shape, Value, apply
 from fastnn.layout import CHANNELS_LAST
-from fastnn.ops.conv import Pair, pair
+from fastnn.ops.conv_shape import Pair, pair
 from fastnn.ops.op import Example, Op, Spec, check_float, check_ndim, register
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.graph import Array, Node, Value, apply
 from fastnn.layout import CHANNELS_LAST
-from fastnn.ops.conv import Pair
+from fastnn.ops.conv_shape import Pair
 from fastnn.ops.join import squeeze, unsqueeze
 from fastnn.ops.op import Example, Op, Spec, check_float, int_tuple, register
 

@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 
 from fastnn.graph import Node, Value, topological
 from fastnn.ops import elementwise as ew
-from fastnn.ops.conv import Conv2d, Conv2dGradData
+from fastnn.ops.conv import Conv2d
+from fastnn.ops.conv_grad import Conv2dGradData
 from fastnn.ops.epilogue import ACTS
 from fastnn.ops.index import Assemble, full
 from fastnn.ops.matmul import MatMul

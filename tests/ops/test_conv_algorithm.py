@@ -8,8 +8,9 @@ import pytest
 import fastnn as fn
 from fastnn import nn, ops
 from fastnn.graph import apply
-from fastnn.ops.conv import Conv2d, Conv2dGradData, Conv2dGradWeight
+from fastnn.ops.conv import Conv2d
 from fastnn.ops.conv_algorithm import DIRECT, WINOGRAD, choose
+from fastnn.ops.conv_grad import Conv2dGradData, Conv2dGradWeight
 
 PROMISED = {"f4": 1e-4, "f8": 1e-4 * 2.0**-29}  # of the output's RMS
 
