@@ -6,12 +6,14 @@
 #include "conv_sum.h"
 
 enum { SUMS = 9 }; /* weights at a time: all of a 3x3 kernel */
+enum { LINE = 64 / sizeof(T), FAR_BYTES = 4 << 20 };
 
 typedef struct {
     walk k;
     const T *x, *dy;
     T *dw, *dbias, *work;
     int64_t rows, chunks, dw_size;
+    int fetches; /* the next row: x is beyond the caches, and it can be asked for in small parts */
 } weight_plan;
 
 /* Adds to up to SUMS weights of n channels, at most a vector, the products along a run. */
@@ -35,11 +37,23 @@ FNN_INLINE void add_products(const walk *k, int64_t pixels, const T *x, const T 
         if (t < count) store_lanes(dw + taps[t].w, acc[t], n);
 }
 
+/* Asks for a part of what the next output row adds, some at each vector of channels: in the order
+ * of memory, which a walk along pixels is not. */
+FNN_INLINE void fetch(const weight_plan *p, const T *x, const T *dy, int64_t c) {
+    const walk *k = &p->k;
+    const int64_t x_part = k->a.stride_h * k->src_w, dy_part = k->dst_w; /* of a channel */
+    for (int64_t i = 0; i < x_part * VL; i += LINE) __builtin_prefetch(x + c * x_part + i, 0, 2);
+    for (int64_t i = 0; i < dy_part * VL; i += LINE) __builtin_prefetch(dy + c * dy_part + i, 0, 2);
+}
+
 /* Output row `row`: x and dy from its first pixel, or its sample's, on. */
 static void add_row(const weight_plan *p, int64_t y, const T *x, const T *dy, T *dw) {
     const walk *k = &p->k;
-    int64_t all = k->a.c;
+    int64_t all = k->a.c, row_size = k->src_w * all, last = k->row_count[y] - 1;
+    const tap *rows = k->rows + y * k->a.kh;
+    const T *next_x = x + (last >= 0 ? most(rows[0].x, rows[last].x) : 0) + row_size;
     for (const run *b = k->runs; b < k->runs + k->run_count; b++) {
+        const int fetches = p->fetches && 2 * b->count > k->dst_w;
         int64_t count = k->row_count[y] * b->col_count;
         for (int64_t first = 0; first < count; first += SUMS) {
             tap taps[SUMS];
@@ -49,8 +63,10 @@ static void add_row(const weight_plan *p, int64_t y, const T *x, const T *dy, T 
                 tap col = b->cols[(first + t) % b->col_count];
                 taps[t] = (tap){row.x + col.x, row.w + col.w};
             }
-            for (; c + VL <= all; c += VL)
+            for (; c + VL <= all; c += VL) {
+                if (fetches) fetch(p, next_x, dy + k->dst_w * all, c);
                 add_products(k, b->count, x + c, dy + b->first + c, dw + c, taps, now, VL);
+            }
             if (c < all)
                 add_products(k, b->count, x + c, dy + b->first + c, dw + c, taps, now, all - c);
         }
@@ -96,6 +112,7 @@ static double make_weight_plan(weight_plan *p, const fnn_conv_bwd_weight_args *a
                   .dst_w = a->ow};
     p->rows = a->n * a->oh;
     p->dw_size = a->kh * a->kw * a->c;
+    p->fetches = a->c > 2 * VL && a->n * a->ih * a->iw * a->c * (int64_t)sizeof(T) > FAR_BYTES;
     double pixels = (double)p->rows * (double)(a->ow * a->c);
     double cost = pixels * ((double)(a->kh * a->kw) * 0.15 / VL + 0.4);
     int64_t limit = least(CONV_TASKS, p->rows);
