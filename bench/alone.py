@@ -20,7 +20,7 @@ from .machine import Lost, copy_rate
 from .report import duration
 
 Run = Callable[[int], object]
-SIZES = {"cache": 256 << 10, "memory": 64 << 20}  # bytes moved
+SIZES = {"cache": 256 << 10, "memory": 128 << 20}  # bytes moved
 SLICE, LEAST = 0.002, 5  # seconds; rounds, if there is time
 
 

@@ -178,21 +178,20 @@ def _copies(nbytes: int, rounds: int) -> Callable[[], float]:
 
 
 def _together(threads: int, make: Callable[[], Callable[[], float]]) -> float:
-    """1e9 a second of some threads at work at once: the best moment of each, as others may be at
-    work too."""
+    """1e9 a second of some threads at work at once: their best round, as others may be at work too."""
     barrier = threading.Barrier(threads)
 
-    def run(_: int) -> float:
-        work, best = make(), 0.0
+    def run(_: int) -> list[float]:
+        work, rates = make(), []
         for _ in range(REPEATS):
             barrier.wait()
             start = time.perf_counter()
             amount = work()
-            best = max(best, amount / (time.perf_counter() - start))
-        return best / 1e9
+            rates.append(amount / (time.perf_counter() - start))
+        return rates
 
     with ThreadPoolExecutor(threads) as pool:
-        return sum(pool.map(run, range(threads)))
+        return float(np.sum(list(pool.map(run, range(threads))), axis=0).max()) / 1e9
 
 
 def _cpu() -> str:

@@ -53,7 +53,7 @@ Written by `make bench` and then `make performance`, from what the benchmarks me
   algorithm, so that Winograd convolutions may pass 100 % of the peak.
 - **Bandwidth** counts the bytes that a kernel has to read and write (batch norm reads its input
   twice) and compares them with a copy that moves as many, by as many threads: 256 KB, which stay in
-  L2, and 64 MB. The best of many turns on either side.
+  L2, and 128 MB. The best of many turns on either side.
 - **Threads**: fastnn with one thread and with several, in turns in one process: the best turns' times,
   their ratio and the median of the rounds' ratios.
 - **By themselves**: `python -m bench.winograd` tells when Winograd's convolution pays, `bench.curves`
