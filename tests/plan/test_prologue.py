@@ -40,6 +40,19 @@ def test_packing_and_folding_go_into_the_prologue():
     assert "run again only if" in str(plan)
 
 
+def test_weights_lie_as_products_of_more_than_a_few_rows_take_them():
+    model = network()
+    few, many = (
+        [s.kernel for s in p.builder.steps[: p.builder.prologue]]
+        for p in (plan_of(model, images(8)), plan_of(model, images(9)))
+    )
+    assert many.count("copy") == few.count("copy") + 1
+    write_in_place(model)
+    np.testing.assert_array_equal(model(images(9)), fresh(model, images(9)))
+    model[4].weight.data[...] *= 2
+    np.testing.assert_array_equal(model(images(9)), fresh(model, images(9)))
+
+
 def test_prologue_is_left_out_while_nothing_was_written():
     model, x = network(), images(2)
     plan = plan_of(model, x)
