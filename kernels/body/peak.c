@@ -9,8 +9,8 @@ enum {
 }; /* two ports, a latency of 4 to 5: 8 to 10 hide it; 12 and 2 fit in registers */
 
 int FNN_SYM(peak_fma)(const fnn_peak_fma_args *p) {
-    volatile T factor =
-        (T)0.999999; /* known to the compiler, a chain may turn out to be constant */
+    /* Unknown to the compiler, or it may find a chain constant and leave it out. */
+    volatile T factor = (T)0.999999;
     V acc[CHAINS], a = v_set1(factor), b = v_set1((T)1e-6);
     for (int c = 0; c < CHAINS; c++) acc[c] = a + (T)c;
     for (int64_t r = 0; r < p->rounds; r++)
