@@ -13,9 +13,10 @@
 #define FNN_WINOGRAD_H
 
 #include "conv.h"
+#include "fetch.h"
 #include "scaled.h"
 
-enum { WINOGRAD_TILE = 4, WINOGRAD_REACH = 6, WINOGRAD_POSITIONS = 36, LINE = 64 / sizeof(T) };
+enum { WINOGRAD_TILE = 4, WINOGRAD_REACH = 6, WINOGRAD_POSITIONS = 36 };
 
 #define SQRT_HALF ((T)0.70710678118654752440)
 #define SQRT_TWO ((T)1.41421356237309504880)
@@ -186,9 +187,7 @@ FNN_INLINE const T *winograd_row(const T *image, int64_t sample, int64_t h, int6
 FNN_INLINE void winograd_fetch_pixel(winograd_coming *w) {
     int64_t pixel = w->asked++ % WINOGRAD_TILE;
     for (int i = 0; i < 3; i++)
-        if (w->row[i])
-            for (int64_t j = 0; j < w->channels; j += LINE)
-                __builtin_prefetch(w->row[i] + pixel * w->c + j, 0, 2);
+        if (w->row[i]) fetch_run(w->row[i] + pixel * w->c, w->channels);
 }
 
 /* Whether the next pixel begins a row, which tile's and which one. */

@@ -3,6 +3,7 @@
  * weights and, where a kernel row's taps lie side by side, those of the source.
  */
 #include "conv_runs.h"
+#include "fetch.h"
 
 #ifdef __x86_64__
 #define IN_REGISTER(v) __asm__("" : "+v"(v))
@@ -10,7 +11,7 @@
 #define IN_REGISTER(v) __asm__("" : "+w"(v))
 #endif
 
-enum { WIDE = 8 /* pixels at a time */, LINE = 64 / sizeof(T), FAR_BYTES = 4 << 20 };
+enum { WIDE = 8 /* pixels at a time */, FAR_BYTES = 4 << 20 };
 
 typedef struct {
     walk k;
@@ -30,13 +31,6 @@ typedef struct {
     int64_t dst;     /* offset of the first pixel */
     const T *coming; /* what the next row adds, as it is asked for */
 } tile;
-
-/* Asks for the share of so many pixels in what the next row adds: in the order of memory, which the
- * prefetchers take up as they do not take up some rows at once. */
-FNN_INLINE void fetch(tile *b, int64_t pixels) {
-    for (const T *end = b->coming + pixels * b->g->share; b->coming < end; b->coming += LINE)
-        __builtin_prefetch(b->coming, 0, 2);
-}
 
 static __attribute__((noinline)) void finish_pixels(const gather *g, const V *sums, int width,
                                                     int64_t step, int64_t dst, int64_t n) {
@@ -168,7 +162,7 @@ static void gather_run(tile *b) {
     for (int64_t now; i < count;
          i += now, b->src += now * k->src_step, b->dst += now * k->dst_step) {
         now = count - i >= wide ? wide : count - i >= 4 ? 4 : 1;
-        fetch(b, now);
+        b->coming = fetch_run(b->coming, now * b->g->share);
         (now == 1 ? gather_1 : now == 4 ? run_4 : run_8)(b);
     }
 }

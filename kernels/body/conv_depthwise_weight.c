@@ -4,9 +4,10 @@
  */
 #include "conv_runs.h"
 #include "conv_sum.h"
+#include "fetch.h"
 
 enum { SUMS = 9 }; /* weights at a time: all of a 3x3 kernel */
-enum { LINE = 64 / sizeof(T), FAR_BYTES = 4 << 20 };
+enum { FAR_BYTES = 4 << 20 };
 
 typedef struct {
     walk k;
@@ -42,8 +43,8 @@ FNN_INLINE void add_products(const walk *k, int64_t pixels, const T *x, const T 
 FNN_INLINE void fetch(const weight_plan *p, const T *x, const T *dy, int64_t c) {
     const walk *k = &p->k;
     const int64_t x_part = k->a.stride_h * k->src_w, dy_part = k->dst_w; /* of a channel */
-    for (int64_t i = 0; i < x_part * VL; i += LINE) __builtin_prefetch(x + c * x_part + i, 0, 2);
-    for (int64_t i = 0; i < dy_part * VL; i += LINE) __builtin_prefetch(dy + c * dy_part + i, 0, 2);
+    fetch_run(x + c * x_part, x_part * VL);
+    fetch_run(dy + c * dy_part, dy_part * VL);
 }
 
 /* Output row `row`: x and dy from its first pixel, or its sample's, on. */

@@ -8,6 +8,7 @@
 #define FNN_DEF "def/layer_norm.def"
 #include "args.h"
 
+#include "fetch.h"
 #include "lanes.h"
 #include "threads.h"
 #include <math.h>
@@ -146,8 +147,7 @@ typedef struct {
 /* Asks for a part of the rows after these, as large as that of all rows from j on: in the order of
  * memory, which the prefetchers follow as they do not follow some rows at once. */
 FNN_INLINE void fetch_next(const T *x, int64_t c, int rows, int64_t j) {
-#pragma GCC unroll 4
-    for (int i = 0; i < rows; i++) __builtin_prefetch(x + rows * c + rows * j + i * VL, 0, 2);
+    fetch_run(x + rows * c + rows * j, rows * VL);
 }
 
 /* One row at a time is a stream by itself. */

@@ -2,12 +2,11 @@
 #define FNN_DEF "def/pool.def"
 #include "args.h"
 
+#include "../fetch.h"
 #include "../pool.h"
 #include "../scaled.h"
 #include "../threads.h"
 #include "../vbits.h"
-
-enum { LINE = 64 / sizeof(T) };
 
 typedef struct {
     const fnn_pool_fwd_args *a;
@@ -125,12 +124,6 @@ FNN_INLINE void pool_pixel(const window *win, T *y, int32_t *idx, int64_t c, int
     }
 }
 
-/* Asks for n elements from *at on, which moves on: in the order of memory, or the prefetchers would
- * not take it up, and from rows of few lines they do not take enough. */
-FNN_INLINE void fetch(const T **at, int64_t n) {
-    for (const T *end = *at + n; *at < end; *at += LINE) __builtin_prefetch(*at, 0, 2);
-}
-
 /* `count` pixels of one output row, whole windows of 2x2 or 3x3 (`side`) `step` input pixels apart:
  * the usual cases, so everything about the window is a constant. */
 FNN_INLINE void pool_run(const window *first, T *y, int32_t *idx, int64_t c, int64_t count,
@@ -141,7 +134,7 @@ FNN_INLINE void pool_run(const window *first, T *y, int32_t *idx, int64_t c, int
                   first->row_jump, 1,    (T)(side * side),
                   first->table};
     for (int64_t i = 0; i < count; i++, y += c, win.x += step * c, win.position += step) {
-        fetch(&below, step * step * c);
+        below = fetch_run(below, step * step * c); /* rows of few lines are no streams */
         pool_pixel(&win, y, idx, c, VL, side, mode, with_idx, relu, scales);
         if (with_idx) idx += c;
     }
