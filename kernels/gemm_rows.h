@@ -9,9 +9,10 @@
 
 enum { FEW_ROWS = 4, RUN = 8 };
 
-/* The vectors of a run: each row's sums, and the run itself, stay in registers. */
+/* The vectors of a run: each row's sums, and the run itself where several rows share it, stay in
+ * registers. */
 FNN_INLINE int64_t run_vectors(int64_t rows) {
-    return least(RUN, (FNN_MR + 1) * FNN_NV / (rows + 1));
+    return rows == 1 ? RUN : least(RUN, (FNN_MR + 1) * FNN_NV / (rows + 1));
 }
 
 /* Takes rows x cols sums, `ld` apart, to their place from `col`, or as columns to that from row

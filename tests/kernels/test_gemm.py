@@ -99,6 +99,20 @@ def test_transposes_and_tails(isa, dtype, rng, guarded, orders):
         check(a, b, guarded((1, m, n), dtype, np.nan))
 
 
+@pytest.mark.parametrize("orders", list(itertools.product("rcs", "rcs")), ids="".join)
+@pytest.mark.parametrize("few", [1, 2, 3, 4, 5, 8, 9])
+def test_few_rows_and_columns(isa, dtype, rng, guarded, orders, few):
+    for many, k in ((34, 15), (67, 33), (130, 64)):
+        for m, n in ((few, many), (many, few)):
+            a = strided(rng, (1, m, k), dtype, orders[0])
+            b = strided(rng, (1, k, n), dtype, orders[1])
+            check(a, b, guarded((1, m, n), dtype, np.nan))
+            check(
+                a, b, guarded((1, m, n), dtype, 0.75), rng.standard_normal(n).astype(dtype),
+                rng.standard_normal((1, m, n)).astype(dtype), beta=-0.5, act="relu",
+            )  # fmt: skip
+
+
 @pytest.mark.parametrize("orders", list(itertools.product("rc", "rc")), ids="".join)
 @pytest.mark.parametrize(
     "m, n, k", [(150, 170, 400), (97, 513, 129), (333, 70, 801), (4, 1100, 400), (60, 1043, 30)]
