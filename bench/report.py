@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import date
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def means(results: list[Result]) -> str:
     lines = []
     for label, ratios in found.items():
         if len(ratios) > 1:
-            middle, best = np.exp(np.mean(np.log(ratios), axis=0))
+            middle, best = (geometric_mean(values) for values in zip(*ratios, strict=True))
             text = f"geometric mean of {len(ratios)} cases: {middle:.2f}x, best {best:.2f}x"
             lines.append(f"{label}: {text}")
     return "\n".join(lines)

@@ -9,6 +9,8 @@
 #include "conv.h"
 #include "lanes.h"
 
+enum { FAR_BYTES = 4 << 20 };
+
 typedef struct {
     int64_t x, w; /* offsets into the source and the weights */
 } tap;
@@ -45,6 +47,17 @@ static int64_t list_taps(tap *out, int backward, int64_t i, int64_t kernel, int6
         if (at < size) out[count++] = (tap){at, r};
     }
     return count;
+}
+
+/* The first row of a source image that lies behind those which row y of the destination reads. */
+FNN_INLINE const T *row_behind(const walk *k, const T *image, int64_t y) {
+    const tap *rows = k->rows + y * k->a.kh, *last = rows + k->row_count[y] - 1;
+    return image + (last >= rows ? most(rows->x, last->x) : 0) + k->src_w * k->a.c;
+}
+
+/* Whether the source lies beyond the caches, so that it pays to ask for it. */
+FNN_INLINE int is_far_source(const walk *k) {
+    return k->a.n * k->src_h * k->src_w * k->a.c * (int64_t)sizeof(T) > FAR_BYTES;
 }
 
 static void scale_taps(tap *taps, int64_t count, int64_t x, int64_t w) {

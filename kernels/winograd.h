@@ -182,8 +182,7 @@ FNN_INLINE const T *winograd_row(const T *image, int64_t sample, int64_t h, int6
     return image && y >= 0 && y < h ? image + ((sample * h + y) * w + x) * c : NULL;
 }
 
-/* Asks for a pixel to be in the L2 cache soon; beside the image it does no harm. (Inlined: GCC
- * takes a function that only fetches for one without effect, and its calls away.) */
+/* Asks for the next pixel; beside the image it does no harm. */
 FNN_INLINE void winograd_fetch_pixel(winograd_coming *w) {
     int64_t pixel = w->asked++ % WINOGRAD_TILE;
     for (int i = 0; i < 3; i++)

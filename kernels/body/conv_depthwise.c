@@ -11,7 +11,7 @@
 #define IN_REGISTER(v) __asm__("" : "+w"(v))
 #endif
 
-enum { WIDE = 8 /* pixels at a time */, FAR_BYTES = 4 << 20 };
+enum { WIDE = 8 }; /* pixels at a time */
 
 typedef struct {
     walk k;
@@ -175,8 +175,7 @@ static void gather_task(void *ctx, int64_t task) {
         int64_t sample = row / k->dst_h, y = row % k->dst_h;
         tile b = {.g = g, .rows = k->rows + y * k->a.kh, .row_count = k->row_count[y]};
         const T *image = g->src + sample * k->src_h * k->src_w * k->a.c;
-        int64_t last = b.row_count > 0 ? most(b.rows[0].x, b.rows[b.row_count - 1].x) : 0;
-        b.coming = image + last + k->src_w * k->a.c;
+        b.coming = row_behind(k, image, y);
         for (b.cols = k->runs; b.cols < k->runs + k->run_count; b.cols++) {
             b.src = image;
             b.dst = row * k->dst_w * k->a.c + b.cols->first;
@@ -190,8 +189,7 @@ static int run_gather(gather *g) {
     int64_t all = a->n * g->k.dst_h;
     if (all == 0) return FNN_OK;
     if (!list_walk(&g->k, g->k.phases > 1 ? WIDE : g->k.dst_w)) return FNN_NO_MEMORY;
-    int64_t source = a->n * g->k.src_h * g->k.src_w * a->c;
-    if (source * (int64_t)sizeof(T) > FAR_BYTES)
+    if (is_far_source(&g->k))
         g->share = (g->k.backward ? 1 : a->stride_h) * g->k.src_w * a->c / g->k.dst_w;
     /* A tap of a vector at 0.15 ns, the image at 20 GB/s. */
     double row_ns = (double)(g->k.dst_w * a->c) * ((double)(a->kh * a->kw) * 0.15 / VL + 0.4);

@@ -7,7 +7,6 @@
 #include "fetch.h"
 
 enum { SUMS = 9 }; /* weights at a time: all of a 3x3 kernel */
-enum { FAR_BYTES = 4 << 20 };
 
 typedef struct {
     walk k;
@@ -50,9 +49,8 @@ FNN_INLINE void fetch(const weight_plan *p, const T *x, const T *dy, int64_t c) 
 /* Output row `row`: x and dy from its first pixel, or its sample's, on. */
 static void add_row(const weight_plan *p, int64_t y, const T *x, const T *dy, T *dw) {
     const walk *k = &p->k;
-    int64_t all = k->a.c, row_size = k->src_w * all, last = k->row_count[y] - 1;
-    const tap *rows = k->rows + y * k->a.kh;
-    const T *next_x = x + (last >= 0 ? most(rows[0].x, rows[last].x) : 0) + row_size;
+    int64_t all = k->a.c;
+    const T *next_x = row_behind(k, x, y);
     for (const run *b = k->runs; b < k->runs + k->run_count; b++) {
         const int fetches = p->fetches && 2 * b->count > k->dst_w;
         int64_t count = k->row_count[y] * b->col_count;
@@ -113,7 +111,7 @@ static double make_weight_plan(weight_plan *p, const fnn_conv_bwd_weight_args *a
                   .dst_w = a->ow};
     p->rows = a->n * a->oh;
     p->dw_size = a->kh * a->kw * a->c;
-    p->fetches = a->c > 2 * VL && a->n * a->ih * a->iw * a->c * (int64_t)sizeof(T) > FAR_BYTES;
+    p->fetches = a->c > 2 * VL && is_far_source(&p->k);
     double pixels = (double)p->rows * (double)(a->ow * a->c);
     double cost = pixels * ((double)(a->kh * a->kw) * 0.15 / VL + 0.4);
     int64_t limit = least(CONV_TASKS, p->rows);
