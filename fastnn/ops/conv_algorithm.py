@@ -68,13 +68,11 @@ class Pointwise:
         ones = ("kh", "kw", "stride_h", "stride_w", "groups")
         return all(sizes[name] == 1 for name in ones) and sizes["pad_h"] == sizes["pad_w"] == 0
 
-    def forward(
-        self, b: Builder, sizes: Sizes, w: Value, x: Ref, y: Ref, moments: bool, **refs: Any
-    ) -> Ref | None:
+    def forward(self, b: Builder, sizes: Sizes, w: Value, moments: bool, **refs: Any) -> Ref | None:
         """As Direct.forward, which finds moments on the way and is taken for them."""
         if moments:
-            return DIRECT.forward(b, sizes, w, x=x, y=y, moments=moments, **refs)
-        del refs["flops"]
+            return DIRECT.forward(b, sizes, w, moments=moments, **refs)
+        x, y, _ = (refs.pop(name) for name in ("x", "y", "flops"))
         c, k = sizes["c"], sizes["k"]
         kernel = b.dense(w, WEIGHT_ORDER)
         gemm(b, (x, (c, 1)), (kernel, (k, 1)), (y, k), (self.pixels(sizes), k, c), **refs)

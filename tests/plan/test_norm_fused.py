@@ -93,6 +93,14 @@ def test_direct_convolutions_want_it_written() -> None:
     check(model, images(3), [(True, False)], [False])
 
 
+def test_1x1_convolutions_find_moments_where_they_are_wanted() -> None:
+    model = nn.Sequential(
+        *(nn.Conv2d(6, 20, 1, bias=False), nn.BatchNorm2d(20), nn.ReLU(), nn.Conv2d(20, 5, 1)),
+        *(nn.Flatten(), nn.Linear(5 * 9 * 8, 3)),
+    ).double()
+    check(model, images(6), [(True, False)], [False])
+
+
 def test_depthwise_convolutions_find_no_moments() -> None:
     model = nn.Sequential(
         *(nn.Conv2d(6, 6, 3, groups=6), nn.BatchNorm2d(6), nn.Tanh()),
